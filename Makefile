@@ -1,0 +1,35 @@
+# `make demo` and `make test` do all set-up themselves. PYTHON chooses the interpreter (3.9 to 3.12).
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3.9 python3 python; do \
+	$$p -c 'import sys, venv, ensurepip; raise SystemExit(not (3, 9) <= sys.version_info < (3, 13))' 2>/dev/null \
+	&& echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint check install clean
+
+install: $(STAMP)
+
+# The stamp is newer than what decides about the installation, so a changed dependency installs again.
+$(STAMP): pyproject.toml requirements.txt setup.py
+	@test -n "$(PYTHON)" || { echo "No Python 3.9 to 3.12 with venv found; set PYTHON=/path/to/python." >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/python -m examples.privacy.diff_privacy.demo
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+check: $(STAMP)
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test: lint check
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,1 @@
+"""Privacy parts of the suite. Empty on purpose: importing `accounting` must not import MindSpore."""

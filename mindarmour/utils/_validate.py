@@ -1,0 +1,64 @@
+"""Refuse bad arguments early with one sentence: the argument, what came, what must hold.
+
+Each function returns the checked value. Booleans are never numbers here, NaN is never in a range.
+"""
+import math
+import numbers
+
+
+def _refuse(name, value, requirement, error):
+    raise error(f"{name} must be {requirement}, but got {value!r} ({type(value).__name__}).")
+
+
+def real(name, value, *, low=-math.inf, high=math.inf, closed="neither", strict_float=False):
+    """A finite number between `low` and `high`.
+
+    Args:
+        closed (str): Which ends belong to the range: 'neither', 'low', 'high' or 'both'.
+        strict_float (bool): Refuse an int, where the documented signature says float.
+    """
+    kind = float if strict_float else numbers.Real
+    if isinstance(value, bool) or not isinstance(value, kind):
+        _refuse(name, value, "a float" if strict_float else "a number", TypeError)
+    above = value > low or (closed in ("low", "both") and value == low)
+    below = value < high or (closed in ("high", "both") and value == high)
+    if not (math.isfinite(value) and above and below):
+        left = "[" if closed in ("low", "both") else "("
+        right = "]" if closed in ("high", "both") else ")"
+        _refuse(name, value, f"a finite number in {left}{low}, {high}{right}", ValueError)
+    return float(value)
+
+
+def integer(name, value, *, low=None, high=None, bool_error=TypeError):
+    """A whole number in [low, high]."""
+    if isinstance(value, bool):
+        _refuse(name, value, "an int", bool_error)
+    if not isinstance(value, numbers.Integral):
+        _refuse(name, value, "an int", TypeError)
+    if (low is not None and value < low) or (high is not None and value > high):
+        if low is not None and high is not None:
+            requirement = f"an int from {low} to {high}"
+        else:
+            requirement = f"an int of at least {low}" if low is not None else f"an int of at most {high}"
+        _refuse(name, value, requirement, ValueError)
+    return int(value)
+
+
+def choice(name, value, allowed, error=ValueError):
+    """One of a few names."""
+    if not any(value is item or (isinstance(item, type(value)) and value == item) for item in allowed):
+        _refuse(name, value, f"one of {', '.join(map(repr, allowed))}", error)
+    return value
+
+
+def instance(name, value, kinds, description=None):
+    """An instance of `kinds` (a class or a tuple of classes)."""
+    if not isinstance(value, kinds):
+        names = description or " or ".join(k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,)))
+        _refuse(name, value, f"of type {names}", TypeError)
+    return value
+
+
+def boolean(name, value):
+    """True or False, nothing that merely behaves like it."""
+    return instance(name, value, bool)
