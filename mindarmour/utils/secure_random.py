@@ -5,7 +5,7 @@ values, and `mindspore.set_seed` replays it. Here the key comes from the operati
 runs, from a hash of a seed) and the numbers from the key stream.
 
 Floating-point samples of continuous noise have finite resolution (Mironov 2012, "On significance of the least
-significant bits for differential privacy"): uniform numbers carry 53 random bits, so normals reach 8.2 standard
+significant bits for differential privacy"): uniform numbers carry 52 random bits, so normals reach 8.1 standard
 deviations; an attacker who sees unrounded float64 releases is outside the guarantee.
 """
 import hashlib
@@ -48,9 +48,9 @@ class SecureStream:
         return np.frombuffer(self._stream.update(bytes(8 * count)), np.uint64)
 
     def uniform(self, size):
-        """Uniform float64 in the open interval (0, 1), on a grid of 2**-53."""
+        """Uniform float64 in the open interval (0, 1): odd multiples of 2**-53, each exactly representable."""
         words = self.words(int(np.prod(size)))
-        return (((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0 ** -53).reshape(size)
+        return (((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0 ** -52).reshape(size)
 
     def normal(self, size):
         """Standard normal float64, by inversion."""
