@@ -1,0 +1,27 @@
+"""Differentially private training."""
+from mindarmour.privacy.diff_privacy.batch_norm import replace_batch_norm
+from mindarmour.privacy.diff_privacy.clipped import ClippedSum, clipped_gradient_fn
+from mindarmour.privacy.diff_privacy.mechanisms.mechanisms import (
+    AdaClippingWithGaussianRandom,
+    ClipMechanismsFactory,
+    NoiseAdaGaussianRandom,
+    NoiseGaussianRandom,
+    NoiseMechanismsFactory,
+)
+from mindarmour.privacy.diff_privacy.optimizer.optimizer import DPOptimizerClassFactory
+from mindarmour.privacy.diff_privacy.sampling import PoissonSampler
+from mindarmour.privacy.diff_privacy.train.model import DPModel
+
+__all__ = [
+    "AdaClippingWithGaussianRandom",
+    "ClipMechanismsFactory",
+    "ClippedSum",
+    "DPModel",
+    "DPOptimizerClassFactory",
+    "NoiseAdaGaussianRandom",
+    "NoiseGaussianRandom",
+    "NoiseMechanismsFactory",
+    "PoissonSampler",
+    "clipped_gradient_fn",
+    "replace_batch_norm",
+]

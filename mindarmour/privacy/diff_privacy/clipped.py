@@ -1,0 +1,85 @@
+"""The gradient engines in the open, for custom training loops."""
+from dataclasses import dataclass
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+
+from mindarmour.privacy.diff_privacy.batch_norm import refuse_batch_statistics
+from mindarmour.privacy.diff_privacy.clipping import FlatClipping
+from mindarmour.privacy.diff_privacy.grads.choose import choose_engine
+from mindarmour.utils import _validate
+
+
+@dataclass(frozen=True)
+class ClippedSum:
+    """The clipped sum of one batch, before any noise: private as it stands.
+
+    Args:
+        total (tuple[Tensor]): Clipped sum of the units' gradients, in the order of `network.trainable_params()`.
+        norms (Tensor): Gradient norms of the units before clipping, float32 [units].
+        loss (Tensor): Mean loss of the real rows, float32 [].
+        dropped (Tensor): Units whose gradient was NaN or infinite (they contribute zero), float32 [].
+        norm_bound (float): The bound C.
+        units (int): Units of the batch.
+        examples_per_unit (int): Rows of one unit.
+    """
+
+    total: tuple
+    norms: Tensor
+    loss: Tensor
+    dropped: Tensor
+    norm_bound: float
+    units: int
+    examples_per_unit: int
+
+
+def clipped_gradient_fn(network, loss_fn, norm_bound=1.0, micro_batches=None, engine="auto"):
+    """A function from a batch to the clipped sum of its units' gradients.
+
+    Args:
+        network (Cell): The network; its trainable parameters are differentiated.
+        loss_fn (Cell, optional): Called as loss_fn(network(*inputs), label); None if the network returns the loss.
+        norm_bound (float): Clipping bound C, > 0.
+        micro_batches (int, optional): Units per batch; None means one unit per example.
+        engine (str): 'auto', 'ghost', 'vmap' or 'loop'.
+
+    Returns:
+        Function, `fn(*columns, is_real=None)` returns a `ClippedSum`; `is_real` [B] marks real rows with 1 and
+        padding with 0. All batches must have the size of the first.
+
+    Guarantee:
+        Removing one example's contribution moves `total` by at most C in L2 norm for units of one example, by at
+        most 2C otherwise. The sum carries no noise.
+
+    Examples:
+        >>> import numpy as np
+        >>> from mindspore import Tensor, nn
+        >>> from mindarmour.privacy.diff_privacy import clipped_gradient_fn
+        >>> loss_fn = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction='mean')
+        >>> clipped = clipped_gradient_fn(nn.Dense(4, 2), loss_fn, norm_bound=0.5)
+        >>> result = clipped(Tensor(np.ones((8, 4), np.float32)), Tensor(np.zeros(8, np.int32)))
+        >>> len(result.total), result.norms.shape
+        (2, (8,))
+    """
+    _validate.instance("network", network, nn.Cell)
+    bound = _validate.real("norm_bound", norm_bound, low=0)
+    if micro_batches is not None:
+        _validate.integer("micro_batches", micro_batches, low=1)
+    refuse_batch_statistics(network)
+    built = {}
+
+    def clipped(*columns, is_real=None):
+        rows = int(columns[0].shape[0])
+        units = micro_batches or rows
+        if rows % units or built.setdefault("rows", rows) != rows:
+            raise ValueError(f"Every batch must have {built.get('rows', rows)} rows, a multiple of micro_batches = "
+                             f"{micro_batches}, but one has {rows}. Pad it and mark the padding in is_real.")
+        if "engine" not in built:
+            built["engine"], _ = choose_engine(engine, network, loss_fn, FlatClipping(), units, columns)
+            built["engine"].set_train()
+        mask = Tensor(np.ones(rows, np.float32)) if is_real is None else Tensor(is_real).astype(ms.float32)
+        total, norms, loss, dropped = built["engine"](Tensor(bound, ms.float32), mask, *columns)
+        return ClippedSum(tuple(total), norms, loss, dropped, bound, units, rows // units)
+
+    return clipped

@@ -1,0 +1,54 @@
+"""Per-row gradients by `vmap`: exact for every network MindSpore can batch, at the price of B copies of them."""
+import mindspore as ms
+from mindspore import nn, ops
+
+from mindarmour.privacy.diff_privacy.grads.engine import RowLoss, UnitWeights, loss_reduction, real_mean
+
+
+class VmapEngine(nn.Cell):
+    """Clipped sum from materialised per-row gradients. See `grads.engine` for inputs and outputs.
+
+    Memory holds B gradients at once. The graph has the same size for every number of units.
+
+    Args:
+        network (Cell): The network; its `trainable_params()` are differentiated.
+        loss_fn (Cell, optional): Loss; None if the network returns its loss.
+        rule (Cell): Clipping rule.
+        units (int): Units per batch.
+    """
+
+    compiled = True
+
+    def __init__(self, network, loss_fn, rule, units):
+        super().__init__(auto_prefix=False)
+        self.rule = rule
+        self.units = units
+        self.weights = UnitWeights(units, loss_reduction(loss_fn))
+        gradient = ops.value_and_grad(RowLoss(network, loss_fn), None, tuple(network.trainable_params()))
+        self.row_gradients = ops.vmap(gradient, in_axes=0, out_axes=0)
+
+    def construct(self, norm_bound, is_real, *columns):
+        rows = ()
+        for column in columns:
+            rows += (column.expand_dims(1),)
+        losses, gradients = self.row_gradients(*rows)
+        weights = self.weights(is_real)
+        unit_gradients, squares = (), ()
+        for g in gradients:
+            unit = self._unit_gradient(g.astype(ms.float32), weights)
+            unit_gradients += (unit,)
+            squares += (ops.square(unit).sum(axis=1),)
+        factors, norms = self.rule(squares, norm_bound)
+        finite = ops.isfinite(norms)
+        totals = ()
+        for g, unit, factor in zip(gradients, unit_gradients, factors):
+            kept = ops.select(ops.broadcast_to(finite.expand_dims(1), unit.shape), unit, ops.zeros_like(unit))
+            totals += (ops.matmul(factor, kept).reshape(g.shape[1:]),)
+        bad = (1.0 - finite.astype(ms.float32)).sum()
+        return totals, norms, real_mean(losses, is_real), bad
+
+    def _unit_gradient(self, rows, weights):
+        """[B, ...] row gradients to [units, size] unit gradients; rows of weight 0 count as zero even if NaN."""
+        rows = rows.reshape(self.units, weights.shape[1], -1)
+        weight = ops.broadcast_to(weights.expand_dims(2), rows.shape)
+        return ops.select(weight > 0, rows * weight, ops.zeros_like(rows)).sum(axis=1)

@@ -1,0 +1,1 @@
+"""The documented `monitor` package."""

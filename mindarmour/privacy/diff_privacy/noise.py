@@ -1,0 +1,34 @@
+"""Where noise comes from: the host, never MindSpore's own generators.
+
+MindSpore's normal generator on a CPU is a 31-bit linear congruential stream: four values of one tensor reveal the
+rest, and `mindspore.set_seed` replays it. See `mindarmour.utils.secure_random` for the stream used instead.
+"""
+import numpy as np
+
+from mindarmour.utils.secure_random import SecureStream, derive_key
+
+
+class NoiseSource:
+    """Standard normal noise for the parameters of one step.
+
+    Args:
+        seed (int): 0 draws from operating-system entropy: not reproducible, not predictable. Any other seed gives
+            a counter-based stream keyed by seed, rank and step, for tests and papers: whoever knows the seed can
+            subtract the noise, so the ledger marks such steps 'seeded'.
+        purpose (str): What the noise is for: sources of equal seeds and different purposes are independent.
+        rank (int): Rank of this process. Equal seeds never give two ranks the same noise.
+    """
+
+    def __init__(self, seed=0, purpose="gradient", rank=0):
+        self._key_parts = (purpose, seed, rank)
+        self._stream = SecureStream() if seed == 0 else None
+
+    @property
+    def kind(self):
+        """'secure' or 'seeded', as the ledger notes it."""
+        return "seeded" if self._stream is None else "secure"
+
+    def normals(self, step, shapes):
+        """One float32 array of standard normals per shape; no draw is ever repeated between steps or shapes."""
+        stream = self._stream or SecureStream(derive_key(*self._key_parts, step))
+        return [stream.normal(shape).astype(np.float32) for shape in shapes]

@@ -1,0 +1,1 @@
+"""The documented `optimizer` package."""

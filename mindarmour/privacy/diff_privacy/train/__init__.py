@@ -1,0 +1,1 @@
+"""The documented `train` package."""

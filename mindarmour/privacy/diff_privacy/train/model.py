@@ -1,0 +1,199 @@
+"""DPModel: `mindspore.train.Model` that trains with differential privacy."""
+import contextlib
+from dataclasses import replace
+
+from mindspore import amp, nn
+from mindspore.train import Callback, Model
+
+from mindarmour.privacy.accounting.events import SHUFFLE
+from mindarmour.privacy.diff_privacy.batch_norm import refuse_batch_statistics
+from mindarmour.privacy.diff_privacy.clipping import FlatClipping
+from mindarmour.privacy.diff_privacy.grads.engine import loss_reduction
+from mindarmour.privacy.diff_privacy.mechanisms.mechanisms import (
+    AdaClippingWithGaussianRandom,
+    NoiseAdaGaussianRandom,
+    NoiseGaussianRandom,
+)
+from mindarmour.privacy.diff_privacy.plan import Plan
+from mindarmour.privacy.diff_privacy.sampling import MASK_COLUMN, claim_of
+from mindarmour.privacy.diff_privacy.train_step import TrainStep
+from mindarmour.utils import LogUtil, _validate
+
+LOGGER = LogUtil.get_instance()
+TAG = "DPModel"
+ENGINES = ("auto", "ghost", "vmap", "loop")
+# Largest loss scale kept where the manager would move it: moving it would react to single examples.
+_HELD_LOSS_SCALE = 1024.0
+
+
+class _EpochMarker(Callback):
+    """Tells the ledger where epochs start, and looks at dropped units where they end."""
+
+    def on_train_epoch_begin(self, run_context):
+        run_context.original_args().train_network.ledger.start_epoch()
+
+    def on_train_epoch_end(self, run_context):
+        run_context.original_args().train_network.warn_about_dropped_units()
+
+
+class DPModel(Model):
+    """A `mindspore.train.Model` whose training clips each unit's gradient and adds Gaussian noise to the sum.
+
+    Args:
+        micro_batches (int, optional): Units per batch; must divide the batch size. None means one unit per example,
+            the strongest guarantee. A unit of several examples has sensitivity 2C, which the accountant counts.
+        norm_bound (float): Clipping bound C, > 0; with `clip_mech` the bound of the first step.
+        noise_mech (Cell): From `NoiseMechanismsFactory`. Exactly one of `noise_mech` and a DP optimizer is given.
+        clip_mech (Cell): From `ClipMechanismsFactory`: adapts the bound. Not with a decaying `noise_mech`.
+        optimizer (Optimizer): A MindSpore optimizer over the network's parameters, or an instance of a class from
+            `DPOptimizerClassFactory`.
+        engine (str): How per-unit gradients are computed: 'auto', 'ghost', 'vmap' or 'loop'.
+        **kwargs: Arguments of `Model`: network, loss_fn, metrics, eval_network, eval_indexes, amp_level ('O0' or
+            'O2'), loss_scale_manager, keep_batchnorm_fp32.
+
+    Raises:
+        TypeError: `norm_bound` is not a float, or a mechanism is not of its documented type.
+        ValueError: An argument out of range, mechanisms that exclude or contradict each other, an unsupported
+            `amp_level` or `boost_level`.
+        UnsupportedLayerError: The network computes batch statistics (see `replace_batch_norm`).
+
+    Guarantee:
+        One step releases the clipped sum of the units plus Gaussian noise of standard deviation multiplier * C for
+        the bound C that clipped that step. Sensitivity: C for units of one example, 2C for larger ones (zero-out;
+        with `PoissonSampler` and units of one example also add-or-remove). `train_network.ledger` records what
+        ran; monitors turn it into epsilon. Void for metrics that were computed on training data and published, for
+        hyper-parameters tuned on the same data, and for seeded noise against whoever knows the seed.
+
+    Supported Platforms:
+        ``Ascend`` ``GPU`` ``CPU``
+
+    References:
+        Abadi et al. 2016, "Deep learning with differential privacy", algorithm 1. Ponomareva et al. 2023, "How to
+        DP-fy ML", section 5.6 (micro-batches double the sensitivity).
+
+    Examples:
+        >>> from mindspore import nn
+        >>> from mindarmour.privacy.diff_privacy import DPModel, NoiseMechanismsFactory
+        >>> network = nn.Dense(4, 2)
+        >>> noise_mech = NoiseMechanismsFactory.create('Gaussian', norm_bound=1.0, initial_noise_multiplier=1.5)
+        >>> model = DPModel(micro_batches=None, norm_bound=1.0, noise_mech=noise_mech, network=network,
+        ...                 loss_fn=nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction='mean'),
+        ...                 optimizer=nn.Momentum(network.trainable_params(), 0.1, 0.9))
+    """
+
+    def __init__(self, micro_batches=2, norm_bound=1.0, noise_mech=None, clip_mech=None, optimizer=nn.Momentum,
+                 engine="auto", **kwargs):
+        if micro_batches is not None:
+            _validate.integer("micro_batches", micro_batches, low=1, bool_error=ValueError)
+        _validate.real("norm_bound", norm_bound, low=0, strict_float=True)
+        _validate.choice("engine", engine, ENGINES)
+        _check_model_arguments(kwargs)
+        noise_mech = _noise_of(noise_mech, optimizer, micro_batches)
+        _check_mechanisms(noise_mech, clip_mech, norm_bound)
+        self._plan = Plan(norm_bound, FlatClipping(), noise_mech, clip_mech, micro_batches, engine)
+        super().__init__(optimizer=optimizer, **kwargs)
+
+    @property
+    def ledger(self):
+        """What ran so far."""
+        return self.train_network.ledger
+
+    def _build_train_network(self):
+        network = _validate.instance("network", self._network, nn.Cell)
+        refuse_batch_statistics(network)
+        reduction = loss_reduction(self._loss_fn)
+        scale = _fixed_loss_scale(self._loss_scale_manager)
+        # Model would ask the step for an overflow flag; the step drops single units instead
+        self._loss_scale_manager = None
+        if self._amp_level == "O2":
+            network = amp.auto_mixed_precision(network, "O2")
+        return TrainStep(network, self._loss_fn, reduction, self._optimizer, self._plan, scale)
+
+    def train(self, epoch, train_dataset, callbacks=None, dataset_sink_mode=False, sink_size=-1, initial_epoch=0):
+        """Train as `Model.train` does; `train_dataset` may have more than two columns and a mask `is_real`.
+
+        Raises:
+            ValueError: `dataset_sink_mode` is True (noise is drawn on the host at every step), or the data set
+                could put copies of one record into one batch.
+        """
+        with self._training_on(train_dataset, dataset_sink_mode):
+            super().train(epoch, train_dataset, _with_marker(callbacks), False, sink_size, initial_epoch)
+
+    def fit(self, epoch, train_dataset, valid_dataset=None, valid_frequency=1, callbacks=None,
+            dataset_sink_mode=False, valid_dataset_sink_mode=False, sink_size=-1, initial_epoch=0):
+        """Train and evaluate as `Model.fit` does; see `train`."""
+        with self._training_on(train_dataset, dataset_sink_mode):
+            super().fit(epoch, train_dataset, valid_dataset, valid_frequency, _with_marker(callbacks), False,
+                        valid_dataset_sink_mode, sink_size, initial_epoch)
+
+    @contextlib.contextmanager
+    def _training_on(self, dataset, dataset_sink_mode):
+        if dataset_sink_mode:
+            raise ValueError("dataset_sink_mode must be False: noise is drawn on the host at every step, and sink "
+                             "mode would run an epoch without it.")
+        sampling = claim_of(dataset)
+        names = dataset.get_col_names()
+        place = names.index(MASK_COLUMN) if MASK_COLUMN in names else None
+        self.train_network.bind(replace(self._plan, sampling=sampling), place)
+        if sampling.kind == SHUFFLE:
+            LOGGER.info(TAG, "The data set is a partition (shuffle and batch): no amplification by sampling. "
+                             "PoissonSampler gives much smaller epsilons.")
+        loss_fn = self._loss_fn
+        if len(names) != 2:
+            self._loss_fn = None  # Model insists on two columns when it knows of a loss
+        try:
+            yield
+        finally:
+            self._loss_fn = loss_fn
+
+
+def _with_marker(callbacks):
+    if callbacks is None:
+        callbacks = []
+    return [_EpochMarker(), *(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks])]
+
+
+def _check_model_arguments(kwargs):
+    if kwargs.get("amp_level", "O0") not in ("O0", "O2"):
+        raise ValueError(f"amp_level must be 'O0' or 'O2', but got {kwargs['amp_level']!r}.")
+    if kwargs.get("boost_level", "O0") != "O0":
+        raise ValueError(f"boost_level must be 'O0': boosting changes the gradients after clipping, but got "
+                         f"{kwargs['boost_level']!r}.")
+
+
+def _noise_of(noise_mech, optimizer, micro_batches):
+    """The noise mechanism, given directly or inside a DP optimizer."""
+    if optimizer is None or isinstance(optimizer, type):
+        raise ValueError(f"optimizer must be an optimizer over the network's parameters, but got {optimizer!r}.")
+    _validate.instance("optimizer", optimizer, nn.Optimizer)
+    inside = getattr(optimizer, "_mech", None)
+    if noise_mech is not None and inside is not None:
+        raise ValueError("noise_mech must be None with a DP optimizer, which brings its own mechanism.")
+    if noise_mech is None and inside is None:
+        raise ValueError("noise_mech must be given, or an optimizer from DPOptimizerClassFactory.")
+    if inside is not None and optimizer.micro_batches != micro_batches:
+        raise ValueError(f"micro_batches of the model and of the DP optimizer must agree, but are {micro_batches} and "
+                         f"{optimizer.micro_batches}.")
+    return _validate.instance("noise_mech", noise_mech if inside is None else inside, NoiseGaussianRandom)
+
+
+def _check_mechanisms(noise_mech, clip_mech, norm_bound):
+    if clip_mech is not None:
+        _validate.instance("clip_mech", clip_mech, AdaClippingWithGaussianRandom)
+        if isinstance(noise_mech, NoiseAdaGaussianRandom):
+            raise ValueError("clip_mech must be None with decaying noise: choose one of them.")
+    if noise_mech.norm_bound != norm_bound:
+        raise ValueError(f"norm_bound of the model and of its noise mechanism must agree, but are {norm_bound} and "
+                         f"{noise_mech.norm_bound}.")
+
+
+def _fixed_loss_scale(manager):
+    """The factor on the loss. A moving scale is held: moving it would depend on single examples, unprotected."""
+    if manager is None:
+        return 1.0
+    scale = float(manager.get_loss_scale())
+    if manager.get_update_cell() is None:
+        return scale
+    held = min(scale, _HELD_LOSS_SCALE)
+    LOGGER.warn(TAG, "The loss scale is held at %g: adapting it would react to single examples without noise.", held)
+    return held
