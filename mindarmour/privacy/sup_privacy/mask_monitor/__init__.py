@@ -1,0 +1,1 @@
+"""Driving and showing the suppression while a model trains."""
