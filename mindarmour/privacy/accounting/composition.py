@@ -1,0 +1,280 @@
+"""From ledger entries to one composed cost: the fold that every accountant shares.
+
+Per-step samplers cost per step; samplers whose claim is per epoch cost once for each started epoch, at the
+largest multiplier-squared-inverse of that epoch, however many of its steps ran.
+"""
+import math
+from collections import Counter
+from functools import lru_cache
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from mindarmour.privacy.accounting.allocation import rdp_random_allocation
+from mindarmour.privacy.accounting.events import (
+    ADD_OR_REMOVE,
+    BALLS_IN_BINS,
+    FIXED_SIZE,
+    FULL,
+    PER_EPOCH,
+    POISSON,
+    REPLACE_ONE,
+    SHUFFLE,
+    ZERO_OUT,
+)
+from mindarmour.privacy.accounting.rdp import (
+    DEFAULT_ORDERS,
+    rdp_gaussian,
+    rdp_sampled_gaussian,
+    rdp_without_replacement,
+)
+from mindarmour.privacy.accounting.release_events import ReleaseEvent
+from mindarmour.privacy.accounting.truncation import Overflow, overflow_of
+
+ORDERS = np.asarray(DEFAULT_ORDERS)
+# Up to this many distinct noise levels are accounted exactly; more are rounded down onto a logarithmic grid,
+# which is sound (more noise is post-processing) and costs below 1 percent of epsilon.
+EXACT_LEVELS = 64
+GRID_RATIO = 1.005
+
+
+class Cost(NamedTuple):
+    """One mechanism, hashable so that its curve is computed once.
+
+    Args:
+        kind (str): One of 'poisson', 'balls-in-bins', 'fixed', and 'full' for a plain Gaussian mechanism.
+        rate (float): Sampling rate; the number of bins for 'balls-in-bins'.
+        multiplier (float): Effective noise multiplier under `relation`.
+        relation (str): Neighbouring relation.
+        spread (float): Diameter of the contributions over their radius, for replace-one: 2 for units of one
+            example, 1 when `multiplier` already covers the worst placement.
+        overflow (Overflow, optional): Cut batches.
+    """
+
+    kind: str
+    rate: float
+    multiplier: float
+    relation: str
+    spread: float = 1.0
+    overflow: Optional[Overflow] = None
+
+
+class Composition:
+    """What a ledger amounts to: how often each distinct mechanism ran. Counts only, so order cannot matter.
+
+    Args:
+        relation (str): Neighbouring relation that everything is stated under.
+        assume_poisson (bool): Treat shuffled partitions as if batches had been drawn independently.
+    """
+
+    def __init__(self, relation, assume_poisson=False):
+        self.relation = relation
+        self.assumed = False
+        self._assume_poisson = assume_poisson
+        self._exact = Counter()
+        self._rounded = Counter()
+        self._releases = Counter()
+        self._epochs = {}
+
+    def copy(self):
+        """An independent copy, for looking ahead."""
+        other = Composition(self.relation, self._assume_poisson)
+        other.assumed = self.assumed
+        for name in ("_exact", "_rounded", "_releases", "_epochs"):
+            setattr(other, name, getattr(self, name).copy())
+        return other
+
+    def extend(self, entries):
+        """Compose with ledger entries."""
+        for entry in entries:
+            if isinstance(entry.event, ReleaseEvent):
+                self._releases[entry.event] += entry.steps
+            else:
+                self._add_steps(entry)
+        return self
+
+    @property
+    def costs(self):
+        """Items (Cost, count), with multipliers rounded down once there are too many."""
+        return (self._exact if len(self._exact) <= EXACT_LEVELS else self._rounded).items()
+
+    @property
+    def releases(self):
+        """Items (ReleaseEvent, count)."""
+        return self._releases.items()
+
+    @property
+    def rounded(self):
+        """Whether multipliers were rounded down."""
+        return len(self._exact) > EXACT_LEVELS
+
+    @property
+    def curves(self):
+        """RDP at `ORDERS` by two arguments, [2, orders].
+
+        Both bound the same run. They differ only when Poisson batches were cut: the first leaves out a part of
+        total variation `excess`, the second holds as it is.
+        """
+        parts = [(curves_of(cost), count) for cost, count in self.costs]
+        parts += [(event.rdp(ORDERS)[None, :], count) for event, count in self.releases]
+        return sum((count * curve for curve, count in parts), np.zeros((2, ORDERS.size)))
+
+    @property
+    def excess(self):
+        """Total variation left out of the first curve, summed over the steps."""
+        return sum(count * cost.overflow.excess for cost, count in self._exact.items() if cost.overflow)
+
+    @property
+    def released(self):
+        """Sums of the stated epsilon and delta of all releases."""
+        return (sum(count * event.epsilon for event, count in self.releases),
+                sum(count * event.delta for event, count in self.releases))
+
+    @property
+    def squared_mu(self):
+        """Squared inverse multiplier of the whole run, if nothing were amplified."""
+        return sum(count * inverse_square(cost.multiplier) for cost, count in self._exact.items())
+
+    @property
+    def participations_known(self):
+        """Every record took part a known number of times, in Gaussian mechanisms and nothing else."""
+        return not self._releases and all(cost.kind in (FULL, BALLS_IN_BINS) for cost in self._exact)
+
+    def _add_steps(self, entry):
+        sampling = entry.event.sampling
+        multiplier = restated_multiplier(entry.event, self.relation)
+        if sampling.kind == SHUFFLE and self._assume_poisson:
+            self.assumed = True
+            self._count(Cost(POISSON, sampling.rate, multiplier, self.relation), entry.steps)
+        elif sampling.kind in PER_EPOCH:
+            self._add_to_epoch((entry.epoch, sampling), multiplier)
+        else:
+            self._count(_step_cost(entry.event, multiplier, self.relation), entry.steps)
+
+    def _add_to_epoch(self, key, multiplier):
+        """An epoch costs once, whatever part of it ran, at the least noise that any of its steps had."""
+        before = self._epochs.get(key, math.inf)
+        if multiplier >= before:
+            return
+        passes = key[1].passes_per_epoch
+        if key in self._epochs:
+            self._count(_epoch_cost(key[1], before, self.relation), -passes)
+        self._epochs[key] = multiplier
+        self._count(_epoch_cost(key[1], multiplier, self.relation), passes)
+
+    def _count(self, cost, count):
+        for counter, item in ((self._exact, cost), (self._rounded, rounded_down(cost))):
+            counter[item] += count
+            if counter[item] == 0:
+                del counter[item]
+
+
+def restated_multiplier(event, relation):
+    """Effective multiplier of an event when the claim is made under `relation`.
+
+    Replacing a record is removing one and adding another, so what moved by one bound moves by two. A
+    sensitivity of 2 (micro-batches) already is the diameter of the ball of contributions.
+    """
+    if relation == REPLACE_ONE and event.sampling.relation != REPLACE_ONE and event.sensitivity == 1:
+        return event.effective_multiplier / 2
+    return event.effective_multiplier
+
+
+def inverse_square(multiplier):
+    """Squared mu of one Gaussian step; infinite without noise."""
+    square = multiplier ** 2
+    return 1 / square if square > 0 else math.inf
+
+
+def rounded_down(cost):
+    """The cost with its multiplier on the logarithmic grid, never above the true one."""
+    if cost.multiplier == 0:
+        return cost
+    level = math.floor(math.log(cost.multiplier) / math.log(GRID_RATIO) + 1e-9)
+    return cost._replace(multiplier=min(cost.multiplier, GRID_RATIO ** level))
+
+
+@lru_cache(maxsize=8192)
+def curves_of(cost):
+    """Both RDP curves of one amplified mechanism, [2, orders]."""
+    if cost.multiplier == 0:
+        return np.full((2, ORDERS.size), np.inf)
+    if cost.kind == FULL:
+        curve = rdp_gaussian(cost.multiplier, ORDERS)
+    elif cost.kind == BALLS_IN_BINS:
+        curve = rdp_random_allocation(int(cost.rate), cost.multiplier, ORDERS)
+    elif cost.kind == FIXED_SIZE:
+        curve = rdp_without_replacement(cost.rate, cost.multiplier, ORDERS)
+    else:
+        curve = _poisson(cost, cost.rate, 1.0)
+    if cost.overflow is None or cost.overflow.probability == 0:
+        return np.stack([curve, curve])
+    return _truncated(cost, curve)
+
+
+def _poisson(cost, rate, distance):
+    multiplier = cost.multiplier / distance
+    if cost.relation == REPLACE_ONE:
+        return rdp_sampled_gaussian(rate, cost.spread * multiplier, ORDERS, REPLACE_ONE)
+    return rdp_sampled_gaussian(rate, multiplier, ORDERS)
+
+
+def _truncated(cost, ordinary):
+    """Curves of truncated Poisson sampling; see `truncation`."""
+    overflow = cost.overflow
+    if cost.relation == REPLACE_ONE:
+        first = ordinary
+    else:
+        # towards the data set that holds the record nothing was left out: there the ratio is bounded instead
+        reverse = math.log(overflow.probability) - (ORDERS - 1) * np.log1p(-min(overflow.rate, 1 - 1e-16))
+        first = np.logaddexp((ORDERS - 1) * ordinary, reverse) / (ORDERS - 1)
+    worse = (ORDERS - 1) * _poisson(cost, overflow.rate, overflow.distance) + math.log(overflow.probability)
+    common = (ORDERS - 1) * ordinary + math.log1p(-min(overflow.probability, 1 - 1e-16))
+    return np.stack([first, np.logaddexp(common, worse) / (ORDERS - 1)])
+
+
+def _step_cost(event, multiplier, relation):
+    sampling = event.sampling
+    if sampling.kind == FULL:
+        return Cost(FULL, 1.0, multiplier, relation)
+    if sampling.kind == FIXED_SIZE:
+        return Cost(FIXED_SIZE, sampling.rate, multiplier, relation)
+    overflow = None
+    if sampling.max_batch_size is not None:
+        overflow = _overflow(sampling.num_examples, sampling.rate, sampling.max_batch_size, relation)
+    spread = 2.0 if relation == REPLACE_ONE and event.unit == "example" else 1.0
+    return Cost(POISSON, sampling.rate, multiplier, relation, spread, overflow)
+
+
+_overflow = lru_cache(maxsize=256)(overflow_of)
+
+
+def _epoch_cost(sampling, multiplier, relation):
+    """A record replaced under random allocation moves two bins: there only the plain Gaussian is proven."""
+    if sampling.kind == SHUFFLE or relation == REPLACE_ONE:
+        return Cost(FULL, 1.0, multiplier, relation)
+    return Cost(BALLS_IN_BINS, float(sampling.steps_per_epoch), multiplier, relation)
+
+
+def common_relation(entries, relation=None):
+    """The neighbouring relation under which the whole ledger can be stated.
+
+    Raises:
+        ValueError: If `relation` is asked for and does not follow from what was recorded.
+    """
+    recorded = {ZERO_OUT if e.event.sampling.kind == SHUFFLE and e.event.sampling.relation == ADD_OR_REMOVE
+                else e.event.sampling.relation for e in entries}
+    strongest = _strongest(recorded)
+    if relation is None or not recorded or relation == strongest:
+        return relation or strongest
+    if relation == ADD_OR_REMOVE or (relation == ZERO_OUT and strongest == REPLACE_ONE):
+        raise ValueError(f"relation must follow from the recorded steps, but got {relation!r} where the ledger "
+                         f"only supports {strongest!r}. Leave relation out to use that.")
+    return relation
+
+
+def _strongest(recorded):
+    for relation in (REPLACE_ONE, ZERO_OUT):
+        if relation in recorded:
+            return relation
+    return ADD_OR_REMOVE

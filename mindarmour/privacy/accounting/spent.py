@@ -1,0 +1,208 @@
+"""What a ledger has spent: one number with everything that it depends on."""
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mindarmour.privacy.accounting.composition import EXACT_LEVELS, ORDERS, Composition, common_relation
+from mindarmour.privacy.accounting.events import POISSON, RELATIONS, REPLACE_ONE, SHUFFLE
+from mindarmour.privacy.accounting.gaussian import delta_of_gaussian, epsilon_of_gaussian
+from mindarmour.privacy.accounting.rdp import CONVERSIONS, check_delta, delta_from_rdp, epsilon_from_rdp
+from mindarmour.privacy.accounting.zcdp import delta_from_zcdp, epsilon_from_zcdp
+from mindarmour.utils import _validate
+
+GUARANTEE = "guarantee"
+ASSUMPTION = "assumption"
+ESTIMATE = "estimate"
+LOWER_BOUND = "lower-bound"
+KINDS = (GUARANTEE, ASSUMPTION, ESTIMATE, LOWER_BOUND)
+ACCOUNTANTS = ("rdp", "zcdp", "pld")
+_BISECTIONS = 100
+
+
+@dataclass(frozen=True)
+class PrivacySpent:
+    """A statement about privacy that can stand alone.
+
+    Args:
+        epsilon (float): Possibly infinite.
+        delta (float): The probability with which epsilon may fail.
+        accountant (str): Which argument gave the number: 'rdp', 'zcdp' or 'pld'.
+        sampling (str): How batches were drawn; several kinds are joined by '+'.
+        relation (str): Neighbouring relation.
+        kind (str): 'guarantee', 'assumption' (would hold if the sampling had been what the note says),
+            'estimate' (may be too small) or 'lower-bound' (the true epsilon is at least this).
+        note (str): What else the reader must know; '' for nothing.
+    """
+
+    epsilon: float
+    delta: float
+    accountant: str
+    sampling: str
+    relation: str
+    kind: str = GUARANTEE
+    note: str = ""
+
+
+class Accountant:
+    """Evaluates a growing ledger cheaply: what does not change from call to call is composed once.
+
+    Args:
+        delta (float): In (0, 1).
+        accountant (str): 'rdp', 'zcdp' or 'pld'.
+        relation (str, optional): Neighbouring relation of the statement; None takes the one that everything
+            recorded supports.
+        assume (str, optional): 'poisson' treats a shuffled partition as if its batches had been drawn
+            independently. The statement is then an assumption, not a guarantee.
+        conversion (str): 'improved' or 'classic', see `epsilon_from_rdp` and `epsilon_from_zcdp`.
+
+    Guarantee: an upper bound for everything that the entries describe, under adaptive composition, as long as
+        noise multipliers were not chosen by looking at the data other than through what was released.
+
+    Examples:
+        >>> from mindarmour.privacy.accounting import Ledger, Sampling, StepEvent
+        >>> from mindarmour.privacy.accounting.spent import Accountant
+        >>> ledger = Ledger()
+        >>> ledger.record(StepEvent(Sampling("poisson", 60000, 256, "add-or-remove"), 1.1), steps=14062)
+        >>> round(Accountant(delta=1e-5).epsilon_after(ledger.entries), 3)
+        2.597
+    """
+
+    def __init__(self, delta=1e-5, accountant="rdp", relation=None, assume=None, conversion="improved"):
+        self._delta = check_delta(delta)
+        self._accountant = _validate.choice("accountant", accountant, ACCOUNTANTS)
+        self._relation = None if relation is None else _validate.choice("relation", relation, RELATIONS)
+        self._assume = None if assume is None else _validate.choice("assume", assume, (POISSON,))
+        self._conversion = _validate.choice("conversion", conversion, CONVERSIONS)
+        self._prefix, self._settled = (), None
+
+    def epsilon_after(self, entries):
+        """Epsilon of these entries, a tuple as `Ledger.entries` or `Ledger.preview` returns it."""
+        return self.spent(entries).epsilon
+
+    def spent(self, entries):
+        """`PrivacySpent` of these entries."""
+        entries = tuple(entries)
+        total = self._compose(entries)
+        epsilon, note = self._epsilon(total)
+        return _statement(epsilon, self._delta, self._accountant, total, entries, note)
+
+    def delta_at(self, entries, epsilon):
+        """`PrivacySpent` of these entries with the delta that belongs to a given epsilon."""
+        entries = tuple(entries)
+        total = self._compose(entries)
+        if self._accountant == "pld":
+            from mindarmour.privacy.accounting.pld import delta_by_pld
+            delta, note = delta_by_pld(total, epsilon)
+        else:
+            delta, note = delta_of(total, epsilon, self._accountant, self._conversion), ""
+        return _statement(epsilon, delta, self._accountant, total, entries, note)
+
+    def _epsilon(self, total):
+        if self._accountant == "pld":
+            from mindarmour.privacy.accounting.pld import epsilon_by_pld
+            return epsilon_by_pld(total, self._delta)
+        return epsilon_of(total, self._delta, self._accountant, self._conversion), ""
+
+    def _compose(self, entries):
+        """Compose; everything but the last entry, which may still grow, is remembered between calls."""
+        relation = common_relation(entries, self._relation)
+        closed, known = entries[:-1], len(self._prefix)
+        if self._settled is None or relation != self._settled.relation or closed[:known] != self._prefix:
+            self._settled, known = Composition(relation, self._assume is not None), 0
+        self._settled.extend(closed[known:])
+        self._prefix = closed
+        return self._settled.copy().extend(entries[-1:])
+
+
+def privacy_spent(entries, delta, accountant="rdp", relation=None, assume=None, conversion="improved"):
+    """Privacy that ledger entries have spent, at `delta`. Arguments as for `Accountant`.
+
+    Args:
+        entries (tuple[LedgerEntry]): As `Ledger.entries`.
+
+    Returns:
+        PrivacySpent.
+
+    Raises:
+        ValueError: If `relation` does not follow from what was recorded.
+    """
+    return Accountant(delta, accountant, relation, assume, conversion).spent(entries)
+
+
+def privacy_spent_delta(entries, epsilon, accountant="rdp", relation=None, assume=None, conversion="improved"):
+    """Like `privacy_spent`, for a given epsilon: the statement holds the smallest delta."""
+    epsilon = _validate.real("epsilon", epsilon, low=0, closed="low")
+    return Accountant(0.5, accountant, relation, assume, conversion).delta_at(entries, epsilon)
+
+
+def epsilon_of(total, delta, accountant="rdp", conversion="improved"):
+    """Epsilon of a `Composition`, by RDP or zCDP."""
+    if accountant == "zcdp":
+        stated_epsilon, stated_delta = total.released
+        left = delta - stated_delta
+        return stated_epsilon + epsilon_from_zcdp(total.squared_mu / 2, left, conversion) if left > 0 else math.inf
+    bounds = [_smallest_epsilon(lambda epsilon: delta_of(total, epsilon, "rdp", conversion), delta)] \
+        if _two_sided(total) else _rdp_epsilons(total, delta, conversion)
+    if conversion == "improved" and total.participations_known:
+        bounds.append(epsilon_of_gaussian(math.sqrt(total.squared_mu), delta))
+    return min(bounds)
+
+
+def delta_of(total, epsilon, accountant="rdp", conversion="improved"):
+    """Delta of a `Composition` at `epsilon`, by RDP or zCDP."""
+    stated_epsilon, stated_delta = total.released
+    if accountant == "zcdp":
+        left = epsilon - stated_epsilon
+        return min(1.0, stated_delta + delta_from_zcdp(total.squared_mu / 2, left, conversion)) if left >= 0 else 1.0
+    first, second = (delta_from_rdp(curve, ORDERS, epsilon, conversion) for curve in total.curves)
+    # where the left-out part may stand on either side, exp(epsilon) multiplies the other one
+    factor = 1 + math.exp(min(epsilon, 700.0)) if _two_sided(total) else 1.0
+    bounds = [first + factor * total.excess if total.excess else first, second]
+    if conversion == "improved" and total.participations_known:
+        bounds.append(delta_of_gaussian(math.sqrt(total.squared_mu), epsilon))
+    return min(1.0, stated_delta + min(bounds))
+
+
+def _rdp_epsilons(total, delta, conversion):
+    stated_epsilon, stated_delta = total.released
+    curves, left = total.curves, delta - stated_delta
+    spare = (left - total.excess, left)
+    bounds = [epsilon_from_rdp(curve, ORDERS, d, conversion) if d > 0 else math.inf
+              for curve, d in zip(curves, spare)]
+    if not total.costs and left >= 0:
+        bounds.append(stated_epsilon)  # basic composition
+    return bounds
+
+
+def _two_sided(total):
+    return total.relation == REPLACE_ONE and total.excess > 0
+
+
+def _smallest_epsilon(delta_at, delta):
+    """Smallest epsilon at which a delta that may rise again is low enough; infinite if there is none."""
+    grid = np.concatenate([[0.0], np.logspace(-3, 4, 141)])
+    good = next((i for i, epsilon in enumerate(grid) if delta_at(epsilon) <= delta), None)
+    if good is None:
+        return math.inf
+    low, high = (grid[good - 1] if good else 0.0), grid[good]
+    for _ in range(_BISECTIONS if good else 0):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if delta_at(middle) <= delta else (middle, high)
+        if high - low <= 1e-9 * high:
+            break
+    return float(high)
+
+
+def _statement(epsilon, delta, accountant, total, entries, note):
+    kinds = sorted({entry.event.sampling.kind for entry in entries})
+    notes = [note] + [text for holds, text in (
+        (total.assumed, "assumes Poisson sampling, but the batches were a shuffled partition"),
+        (total.rounded, f"more than {EXACT_LEVELS} noise levels, rounded down by at most 0.5%"),
+        (any(entry.event.noise_source == "seeded" for entry in entries),
+         "seeded noise: no protection against whoever knows the seed"),
+        (accountant == "zcdp" and any(kind not in (SHUFFLE, "balls-in-bins", "full") for kind in kinds),
+         "zCDP is not amplified by sampling"),
+    ) if holds]
+    return PrivacySpent(float(epsilon), float(delta), accountant, "+".join(kinds) or "none", total.relation,
+                        ASSUMPTION if total.assumed else GUARANTEE, "; ".join(filter(None, notes)))
