@@ -1,0 +1,142 @@
+"""Minimise one objective per image over the box of valid images, many images at once, in one compiled step.
+
+All attacks that search for an image use it. Images do not influence each other: the summed loss has each image's
+own gradient, and Adam works value by value, so a batch finds what its images would find alone.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, ops
+from tqdm import tqdm
+
+from mindarmour.utils import _validate as check
+
+METHODS = ("adam", "sign")
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How to descend.
+
+    Args:
+        bound (tuple): (low, high) of every value of an image; each step projects onto it.
+        iterations (int): Steps.
+        method (str): 'adam', with a learning rate that falls to zero along half a cosine (Kingma and Ba 2015), or
+            'sign', a constant step along the sign of the gradient.
+        learning_rate (float): First step, in units of the image's values.
+        progress (str): Text of the progress bar; '' for none.
+    """
+
+    bound: tuple
+    iterations: int
+    method: str = "adam"
+    learning_rate: float = 0.01
+    progress: str = ""
+
+    def __post_init__(self):
+        check.integer("iters", self.iterations, low=1)
+        check.choice("method", self.method, METHODS)
+        check.real("lr", self.learning_rate, low=0)
+
+    def schedule(self):
+        """One row a step: learning rate, and the two bias corrections of Adam."""
+        step = np.arange(1, self.iterations + 1)
+        if self.method == "sign":
+            rate = np.full(self.iterations, self.learning_rate)
+        else:
+            rate = self.learning_rate * 0.5 * (1 + np.cos(math.pi * (step - 1) / self.iterations))
+        return np.stack([rate, 1 / (1 - BETA1 ** step), 1 / (1 - BETA2 ** step)], 1).astype(np.float32)
+
+
+def _rows(losses, images):
+    """Losses [B] broadcast against images [B, ...]."""
+    return losses.reshape((losses.shape[0],) + (1,) * (images.ndim - 1))
+
+
+def _gradient(objective):
+    def total(images, condition):
+        losses = objective(images, condition)
+        return losses.sum(), losses
+
+    return ms.value_and_grad(total, 0, has_aux=True)
+
+
+def _adam_step(objective, bound):
+    """Compiled for the weights of this moment: under PyNative a compiled function does not see later ones."""
+    gradient = _gradient(objective)
+    low, high = bound
+
+    @ms.jit
+    def step(state, condition, rates):
+        images, mean, square, best, best_loss = state
+        (_, losses), slope = gradient(images, condition)
+        best = ops.where(_rows(losses < best_loss, images), images, best)
+        best_loss = ops.minimum(losses, best_loss)
+        mean = BETA1 * mean + (1 - BETA1) * slope
+        square = BETA2 * square + (1 - BETA2) * slope * slope
+        move = rates[0] * (mean * rates[1]) / (ops.sqrt(square * rates[2]) + EPSILON)
+        return ops.clamp(images - move, low, high), mean, square, best, best_loss
+
+    return step
+
+
+def _sign_step(objective, bound):
+    gradient = _gradient(objective)
+    low, high = bound
+
+    @ms.jit
+    def step(state, condition, rates):
+        images, mean, square, best, best_loss = state
+        (_, losses), slope = gradient(images, condition)
+        best = ops.where(_rows(losses < best_loss, images), images, best)
+        best_loss = ops.minimum(losses, best_loss)
+        return ops.clamp(images - rates[0] * ops.sign(slope), low, high), mean, square, best, best_loss
+
+    return step
+
+
+def minimise(objective, start, condition, descent):
+    """The best images found, and their losses.
+
+    Args:
+        objective (Callable): (images float32 [B, ...], condition) to losses float32 [B], in graph code.
+        start (numpy.ndarray): Images float32 [B, ...].
+        condition (Tensor): What the objective compares with, such as target features [B, ...] or labels [B].
+        descent (Descent): How.
+
+    Returns:
+        tuple of numpy.ndarray: images float32 [B, ...] with the lowest loss seen, losses float32 [B].
+    """
+    step = (_adam_step if descent.method == "adam" else _sign_step)(objective, descent.bound)
+    images = Tensor(np.clip(start, *descent.bound).astype(np.float32))
+    zeros = ops.zeros_like(images)
+    unseen = Tensor(np.full(len(start), np.finfo(np.float32).max, np.float32))
+    state = (images, zeros, zeros, images, unseen)
+    rows = descent.schedule()
+    # one more evaluation without a move, so that the last images compete for the best too
+    rows = np.concatenate([rows, np.zeros((1, 3), np.float32)])
+    for rates in tqdm(rows, desc=descent.progress, disable=not descent.progress, leave=False):
+        state = step(ms.mutable(state), condition, Tensor(rates))
+    return state[3].asnumpy(), state[4].asnumpy()
+
+
+def total_variation(images):
+    """Mean squared difference of neighbouring pixels, both directions, per image: [B, C, H, W] to [B].
+
+    The sum over both directions is divided by the number of pixels, so the value depends neither on the device
+    nor on the size of the image (Mahendran and Vedaldi 2015, section 3, with exponent 2).
+    """
+    across = images[:, :, :, 1:] - images[:, :, :, :-1]
+    down = images[:, :, 1:, :] - images[:, :, :-1, :]
+    pixels = images.shape[1] * images.shape[2] * images.shape[3]
+    return ((across * across).sum(axis=(1, 2, 3)) + (down * down).sum(axis=(1, 2, 3))) / pixels
+
+
+def mean_square(values):
+    """Mean of the squares per row: [B, ...] to [B]."""
+    return (values * values).reshape((values.shape[0], -1)).mean(axis=1)
