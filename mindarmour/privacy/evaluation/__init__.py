@@ -28,7 +28,7 @@ _HOME = {
     "ClassInversion": "class_inversion",
     "reconstruction_report": "reconstruction",
 }
-__all__ = sorted(_HOME)
+__all__ = list(_HOME)
 
 
 def __getattr__(name):

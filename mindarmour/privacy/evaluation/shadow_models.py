@@ -40,7 +40,7 @@ class CostEstimate:
     disk_bytes: Optional[int]
 
     def __str__(self):
-        if self.seconds_per_model is None:
+        if self.seconds_per_model is None or self.disk_bytes is None:
             return f"{self.models_to_train} models to train; the first one tells the time and space per model"
         return (f"{self.models_to_train} models to train, {self.seconds_per_model:.1f} s each: about "
                 f"{self.seconds:.0f} s; {self.disk_bytes / 2 ** 20:.1f} MiB on disk in all")
@@ -256,17 +256,14 @@ class ShadowModels:
     def population_statistics(self, statistic, population, *, exclude=(), minimum=2):
         """As `statistics`, on the population, which no model trained on: [models, m, queries]."""
         chosen = self._chosen(exclude, minimum)
-        if not np.array_equal(population.labels, self._known_population_labels()):
+        known = self.population_labels
+        if known is not None and not np.array_equal(population.labels, known):
             raise ValueError(f"population must be the audited model's signals on the records given to ShadowModels as "
                              f"population, in that order: its {len(population)} labels differ from the "
-                             f"{len(self._known_population_labels())} labels there.")
+                             f"{len(known)} labels there.")
         queries = population.queries.shape[1]
         return np.stack([statistic(self.population_logits(index)[:, :queries].astype(np.float64), population.labels)
                          for index in chosen])
-
-    def _known_population_labels(self):
-        self.population_logits(0)
-        return self._population[1]
 
     def _chosen(self, exclude, minimum):
         self._require_fitted()

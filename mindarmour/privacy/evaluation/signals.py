@@ -226,7 +226,7 @@ def save_npz(path, arrays):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        np.savez_compressed(file, **arrays)
+        np.savez(file, **arrays)
         file.flush()
         os.fsync(file.fileno())
     os.replace(file.name, path)
