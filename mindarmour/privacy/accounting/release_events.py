@@ -47,6 +47,9 @@ class ReleaseEvent:
     def __post_init__(self):
         if not self.epsilon >= 0:
             raise ValueError(f"epsilon must be at least 0, but got {self.epsilon!r}.")
+        if self.sampling.kind != FULL or self.sampling.relation != REPLACE_ONE:
+            raise ValueError(f"sampling must be of kind 'full' under replace-one, the relation that every ledger "
+                             f"can be stated under, but got {self.sampling}.")
         if not 0 <= self.delta < 1:
             raise ValueError(f"delta must be in [0, 1), but got {self.delta!r}.")
 

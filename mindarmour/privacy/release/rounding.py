@@ -29,4 +29,9 @@ def inflated(sensitivity, step, count, order):
 
 def round_to(values, step):
     """The multiples of `step` nearest to the values."""
-    return np.rint(np.asarray(values, np.float64) / step) * step
+    rounded = np.array(values, np.float64)
+    # from 2**53 steps on, every float64 is a multiple already (and dividing could overflow)
+    coarser = np.abs(rounded) < step * 2.0 ** 53
+    for operation, argument in ((np.divide, (step,)), (np.rint, ()), (np.multiply, (step,))):
+        operation(rounded, *argument, out=rounded, where=coarser)
+    return rounded
