@@ -7,6 +7,7 @@ rule converges exponentially (Trefethen and Weideman 2014, section 5).
 import numpy as np
 
 _REACH = 10.0  # standard deviations; what lies beyond is below exp(-50) of the whole
+_NEAR = 16.0  # orders up to here share one grid
 _CHUNK = 400_000  # nodes evaluated at a time, so that memory stays flat
 
 
@@ -21,26 +22,36 @@ def log_bregman(order, loss):
     """log(exp(order * loss) - 1 - order * (exp(loss) - 1)), the convex part of a likelihood ratio's power.
 
     Args:
-        order (numpy.ndarray): Any real numbers outside [0, 1]; broadcast against `loss`.
-        loss (numpy.ndarray): Log likelihood ratios.
+        order (numpy.ndarray): Real numbers outside [0, 1], a column [N, 1].
+        loss (numpy.ndarray): Log likelihood ratios, [M] or [N, M].
     """
-    small = np.maximum(np.abs(order), 1.0) * np.abs(loss) < 0.03
-    tiny = np.where(small, loss, 0.0)
-    series = sum((order ** k - order) * tiny ** k / factor
-                 for k, factor in ((2, 2.0), (3, 6.0), (4, 24.0), (5, 120.0), (6, 720.0)))
     # factor out the largest exponential, so that nothing overflows
     top = np.maximum(np.maximum(order * loss, loss), 0.0)
     rest = np.exp(order * loss - top) - order * np.exp(loss - top) + (order - 1.0) * np.exp(-top)
-    return np.where(small, 0.0, top) + np.log(np.maximum(np.where(small, series, rest), 1e-320))
+    small = _small(order, loss)
+    return np.where(small, 0.0, top) + np.log(np.maximum(np.where(small, _series(order, loss), rest), 1e-320))
+
+
+def _small(order, loss):
+    """Where the first terms of the series are exact and the difference of exponentials is not."""
+    return np.maximum(np.abs(order), 1.0) * np.abs(loss) < 0.03
+
+
+def _series(order, loss):
+    """Sum of (order^k - order) loss^k / k! for k = 2 .. 6, by Horner's rule."""
+    total = 0.0
+    near = np.clip(loss, -0.03, 0.03)
+    for k, factorial in ((6, 720.0), (5, 120.0), (4, 24.0), (3, 6.0), (2, 2.0)):
+        total = total * near + (order ** k - order) / factorial
+    return total * near * near
 
 
 def _nodes(orders, multiplier, left, refine):
     """Trapezoidal nodes [orders, N] over everything that matters, and log steps [orders, 1].
 
-    The integrand lives within a few standard deviations of 0 and of the order; the poles of its logarithm
-    stand pi * multiplier^2 away from the real axis, which bounds the step.
+    The integrand lives within a few standard deviations of 0 and of the order.
     """
-    step = min(multiplier, multiplier ** 2) / (2.0 * refine)
+    step = _step(multiplier, refine)
     reach = _REACH * multiplier
     half = int(np.ceil(2 * reach / step)) + 2
     start = max(left, -reach)
@@ -58,37 +69,91 @@ def _nodes(orders, multiplier, left, refine):
     return nodes, np.log(np.maximum(widths, 1e-320))
 
 
-def _integrate(orders, multiplier, log_integrand, left=-np.inf, refine=1):
-    """log of the integral over x of exp(log_integrand(order, x)) times the density of N(0, multiplier^2)."""
+def _integrate(orders, multiplier, loss, base=None, mirrored=False, left=-np.inf, refine=1):
+    """log of the integral of exp(base) * B(order, loss) over x under N(0, multiplier^2), B as in `log_bregman`.
+
+    Args:
+        loss (callable): Log likelihood ratio at x.
+        base (callable, optional): Logarithm of a weight at x.
+        mirrored (bool): Add B(1 - order, loss).
+        left (float): Where the integral starts.
+        refine (int): How much finer than needed for an integral over the whole line.
+    """
     orders = np.asarray(orders, dtype=np.float64)
-    size = 4 * int(np.ceil(2 * refine * 2 * _REACH / min(1.0, multiplier)))
-    rows = max(1, _CHUNK // size)
-    parts = [orders[i:i + rows] for i in range(0, len(orders), rows)]
-    return np.concatenate([_integrate_part(part, multiplier, log_integrand, left, refine) for part in parts])
+    result = np.empty(orders.shape)
+    near = orders <= _NEAR
+    for chosen, part in ((near, _integrate_near), (~near, _integrate_windows)):
+        if chosen.any():
+            result[chosen] = part(orders[chosen], multiplier, loss, base, mirrored, left, refine)
+    return result
 
 
-def _integrate_part(orders, multiplier, log_integrand, left, refine):
-    nodes, log_steps = _nodes(orders, multiplier, left, refine)
+def _integrate_near(orders, multiplier, loss, base, mirrored, left, refine):
+    """One grid for all orders, so that losses are computed once; no logarithms where nothing overflows."""
+    start, end = max(left, -_REACH * multiplier), orders.max() + _REACH * multiplier
+    count = int((end - start) / _step(multiplier, refine)) + 2
+    if count > _CHUNK // 40:
+        return _integrate_windows(orders, multiplier, loss, base, mirrored, left, refine)
+    nodes = np.linspace(start, end, count)
+    losses, log_weights = loss(nodes), _log_weights(nodes, multiplier, base) + np.log(nodes[1] - nodes[0])
+    if orders.max() * losses.max() > 600:
+        return _log_sum(orders[:, None], losses, log_weights, mirrored)
+    weights = np.exp(np.maximum(log_weights, -700.0))
+    total = _bregman(orders[:, None], losses) @ weights
+    if mirrored:
+        total += _bregman(1.0 - orders[:, None], losses) @ weights
+    return np.log(np.maximum(total, 1e-320))
+
+
+def _integrate_windows(orders, multiplier, loss, base, mirrored, left, refine):
+    """A grid for each order, laid only where its integrand matters."""
+    size = 4 * int(np.ceil(2 * _REACH * multiplier / _step(multiplier, refine)))
+    parts = np.array_split(orders, max(1, orders.size * size // _CHUNK))
+    results = []
+    for part in parts:
+        nodes, log_steps = _nodes(part, multiplier, left, refine)
+        log_weights = _log_weights(nodes, multiplier, base) + log_steps
+        results.append(_log_sum(part[:, None], loss(nodes), log_weights, mirrored))
+    return np.concatenate(results)
+
+
+def _step(multiplier, refine):
+    """The poles of the losses stand pi * multiplier^2 away from the real axis, which bounds the step."""
+    return min(multiplier, multiplier ** 2) / (2.0 * refine)
+
+
+def _log_weights(nodes, multiplier, base):
     density = -0.5 * (nodes / multiplier) ** 2 - 0.5 * np.log(2 * np.pi * multiplier ** 2)
-    terms = log_integrand(orders[:, None], nodes) + density + log_steps
+    return density if base is None else density + base(nodes)
+
+
+def _bregman(order, loss):
+    direct = np.expm1(order * loss) - order * np.expm1(loss)
+    return np.where(_small(order, loss), _series(order, loss), direct)
+
+
+def _log_sum(order, loss, log_weights, mirrored):
+    terms = log_bregman(order, loss)
+    if mirrored:
+        terms = np.logaddexp(terms, log_bregman(1.0 - order, loss))
+    terms = terms + log_weights
     peak = terms.max(axis=1, keepdims=True)
     return peak[:, 0] + np.log(np.exp(np.maximum(terms - peak, -700.0)).sum(axis=1))
 
 
 def log_moment_sampled(rate, multiplier, orders):
     """log(A - 1) of (1 - rate) N(0) + rate N(1) against N(0), standard deviation `multiplier`."""
-    def integrand(order, x):
-        return log_bregman(order, log_ratio(rate, (x - 0.5) / multiplier ** 2))
-    return _integrate(orders, multiplier, integrand)
+    return _integrate(orders, multiplier, lambda x: log_ratio(rate, (x - 0.5) / multiplier ** 2))
 
 
 def log_moment_replaced(rate, multiplier, orders):
     """log(A - 1) of (1 - rate) N(0) + rate N(1) against (1 - rate) N(0) + rate N(-1)."""
-    def integrand(order, x):
-        lower = log_ratio(rate, (-x - 0.5) / multiplier ** 2)
-        upper = log_ratio(rate, (x - 0.5) / multiplier ** 2)
-        return lower + log_bregman(order, upper - lower)
-    return _integrate(orders, multiplier, integrand)
+    def lower(x):
+        return log_ratio(rate, (-x - 0.5) / multiplier ** 2)
+
+    def upper(x):
+        return log_ratio(rate, (x - 0.5) / multiplier ** 2)
+    return _integrate(orders, multiplier, lambda x: upper(x) - lower(x), base=lower)
 
 
 def log_moment_without_replacement(rate, multiplier, orders):
@@ -98,7 +163,5 @@ def log_moment_without_replacement(rate, multiplier, orders):
     pair's for every threshold above 1, in both directions. Integrating the bound against the weights of the
     order gives E[(B(order) + B(1 - order)) 1{R > 1}] with B the Bregman remainder of R's power.
     """
-    def integrand(order, x):
-        loss = log_ratio(rate, (x - 0.5) / multiplier ** 2)
-        return np.logaddexp(log_bregman(order, loss), log_bregman(1.0 - order, loss))
-    return _integrate(orders, multiplier, integrand, left=0.5, refine=2)
+    return _integrate(orders, multiplier, lambda x: log_ratio(rate, (x - 0.5) / multiplier ** 2),
+                      mirrored=True, left=0.5, refine=2)

@@ -22,7 +22,7 @@ _NO_AMPLIFICATION_BELOW = 0.005
 
 def _default_orders():
     fractional = [round(1 + 0.02 * 1.09 ** k, 4) for k in range(22)] + [1 + k / 10 for k in range(1, 100)]
-    whole = list(range(2, 65)) + [round(64 * 2 ** (k / 8)) for k in range(1, 33)]
+    whole = list(range(2, 65)) + [round(64 * 2 ** (k / 4)) for k in range(1, 17)]
     return tuple(sorted({float(order) for order in fractional + whole}))
 
 

@@ -4,8 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mindarmour.privacy.accounting.composition import EXACT_LEVELS, ORDERS, Composition, common_relation
-from mindarmour.privacy.accounting.events import POISSON, RELATIONS, REPLACE_ONE, SHUFFLE
+from mindarmour.privacy.accounting.composition import (
+    EXACT_LEVELS,
+    ORDERS,
+    Composition,
+    common_relation,
+    traits_of,
+)
+from mindarmour.privacy.accounting.events import FIXED_SIZE, POISSON, RELATIONS, REPLACE_ONE
 from mindarmour.privacy.accounting.gaussian import delta_of_gaussian, epsilon_of_gaussian
 from mindarmour.privacy.accounting.rdp import CONVERSIONS, check_delta, delta_from_rdp, epsilon_from_rdp
 from mindarmour.privacy.accounting.zcdp import delta_from_zcdp, epsilon_from_zcdp
@@ -74,7 +80,7 @@ class Accountant:
         self._relation = None if relation is None else _validate.choice("relation", relation, RELATIONS)
         self._assume = None if assume is None else _validate.choice("assume", assume, (POISSON,))
         self._conversion = _validate.choice("conversion", conversion, CONVERSIONS)
-        self._prefix, self._settled = (), None
+        self._prefix, self._prefix_traits, self._settled = (), set(), None
 
     def epsilon_after(self, entries):
         """Epsilon of these entries, a tuple as `Ledger.entries` or `Ledger.preview` returns it."""
@@ -82,37 +88,37 @@ class Accountant:
 
     def spent(self, entries):
         """`PrivacySpent` of these entries."""
-        entries = tuple(entries)
-        total = self._compose(entries)
-        epsilon, note = self._epsilon(total)
-        return _statement(epsilon, self._delta, self._accountant, total, entries, note)
+        total, traits = self._compose(tuple(entries))
+        if self._accountant == "pld":
+            from mindarmour.privacy.accounting.pld import epsilon_by_pld
+            epsilon, note = epsilon_by_pld(total, self._delta)
+        else:
+            epsilon, note = epsilon_of(total, self._delta, self._accountant, self._conversion), ""
+        return _statement(epsilon, self._delta, self._accountant, total, traits, note)
 
     def delta_at(self, entries, epsilon):
         """`PrivacySpent` of these entries with the delta that belongs to a given epsilon."""
-        entries = tuple(entries)
-        total = self._compose(entries)
+        total, traits = self._compose(tuple(entries))
         if self._accountant == "pld":
             from mindarmour.privacy.accounting.pld import delta_by_pld
             delta, note = delta_by_pld(total, epsilon)
         else:
             delta, note = delta_of(total, epsilon, self._accountant, self._conversion), ""
-        return _statement(epsilon, delta, self._accountant, total, entries, note)
-
-    def _epsilon(self, total):
-        if self._accountant == "pld":
-            from mindarmour.privacy.accounting.pld import epsilon_by_pld
-            return epsilon_by_pld(total, self._delta)
-        return epsilon_of(total, self._delta, self._accountant, self._conversion), ""
+        return _statement(epsilon, delta, self._accountant, total, traits, note)
 
     def _compose(self, entries):
-        """Compose; everything but the last entry, which may still grow, is remembered between calls."""
-        relation = common_relation(entries, self._relation)
-        closed, known = entries[:-1], len(self._prefix)
-        if self._settled is None or relation != self._settled.relation or closed[:known] != self._prefix:
+        """Composition and traits; all but the last entry, which may still grow, is remembered between calls."""
+        closed, last, known = entries[:-1], entries[-1:], len(self._prefix)
+        if closed[:known] != self._prefix:
+            self._settled, self._prefix_traits, known = None, set(), 0
+        self._prefix_traits |= traits_of(closed[known:])
+        traits = self._prefix_traits | traits_of(last)
+        relation = common_relation(traits, self._relation)
+        if self._settled is None or relation != self._settled.relation:
             self._settled, known = Composition(relation, self._assume is not None), 0
         self._settled.extend(closed[known:])
         self._prefix = closed
-        return self._settled.copy().extend(entries[-1:])
+        return self._settled.copy().extend(last), traits
 
 
 def privacy_spent(entries, delta, accountant="rdp", relation=None, assume=None, conversion="improved"):
@@ -194,15 +200,13 @@ def _smallest_epsilon(delta_at, delta):
     return float(high)
 
 
-def _statement(epsilon, delta, accountant, total, entries, note):
-    kinds = sorted({entry.event.sampling.kind for entry in entries})
+def _statement(epsilon, delta, accountant, total, traits, note):
+    kinds = {trait.kind for trait in traits}
     notes = [note] + [text for holds, text in (
         (total.assumed, "assumes Poisson sampling, but the batches were a shuffled partition"),
-        (total.rounded, f"more than {EXACT_LEVELS} noise levels, rounded down by at most 0.5%"),
-        (any(entry.event.noise_source == "seeded" for entry in entries),
-         "seeded noise: no protection against whoever knows the seed"),
-        (accountant == "zcdp" and any(kind not in (SHUFFLE, "balls-in-bins", "full") for kind in kinds),
-         "zCDP is not amplified by sampling"),
+        (total.rounded, f"more than {EXACT_LEVELS} noise levels, rounded down by at most 0.2%"),
+        (any(trait.seeded for trait in traits), "seeded noise: no protection against whoever knows the seed"),
+        (accountant == "zcdp" and kinds & {POISSON, FIXED_SIZE}, "zCDP is not amplified by sampling"),
     ) if holds]
-    return PrivacySpent(float(epsilon), float(delta), accountant, "+".join(kinds) or "none", total.relation,
+    return PrivacySpent(float(epsilon), float(delta), accountant, "+".join(sorted(kinds)) or "none", total.relation,
                         ASSUMPTION if total.assumed else GUARANTEE, "; ".join(filter(None, notes)))
