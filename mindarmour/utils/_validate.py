@@ -46,7 +46,7 @@ def integer(name, value, *, low=None, high=None, bool_error=TypeError):
 
 def choice(name, value, allowed, error=ValueError):
     """One of a few names."""
-    if not any(value is item or (isinstance(item, type(value)) and value == item) for item in allowed):
+    if not any(value is item or (isinstance(value, type(item)) and value == item) for item in allowed):
         _refuse(name, value, f"one of {', '.join(map(repr, allowed))}", error)
     return value
 

@@ -44,8 +44,8 @@ def infer_data_range(a, b):
         return 1.0
     if low >= -1 and high <= 1:
         return 2.0
-    raise ValueError(f"data_range must be given for images with values from {low:.4g} to {high:.4g}: pass the "
-                     f"span of the values that images can take, such as 255 for bytes.")
+    raise ValueError(f"data_range must be given for images with values from {low:.4g} to {high:.4g}: pass "
+                     f"the span of the values that images can take, such as 255 for bytes.")
 
 
 def _range(a, b, data_range):
@@ -63,8 +63,8 @@ def _channels_first(image, channel_axis):
     if channel_axis is None:
         small = [axis for axis in (0, 2) if image.shape[axis] in (1, 3)]
         if not small:
-            raise ValueError(f"channel_axis must be given for images of shape {image.shape}: neither the first "
-                             f"nor the last axis has 1 or 3 channels.")
+            raise ValueError(f"channel_axis must be given for images of shape {image.shape}: neither the "
+                             f"first nor the last axis has 1 or 3 channels.")
         channel_axis = small[0]
     channel_axis = check.integer("channel_axis", channel_axis, low=-3, high=2)
     return np.moveaxis(image, channel_axis, 0)

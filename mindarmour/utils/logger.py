@@ -1,7 +1,8 @@
 """The suite's logger, behind the documented `LogUtil` singleton."""
 import logging
 
-_FORMAT = "[%(levelname)s] %(name)s(%(process)d:%(thread)d,%(processName)s):%(asctime)s [%(filename)s:%(lineno)d] %(message)s"
+_FORMAT = ("[%(levelname)s] %(name)s(%(process)d:%(thread)d,%(processName)s):%(asctime)s "
+           "[%(filename)s:%(lineno)d] %(message)s")
 
 
 class LogUtil:

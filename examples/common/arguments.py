@@ -1,0 +1,28 @@
+"""Command-line flags that all examples share."""
+import argparse
+
+
+def example_arguments(description, epochs, arguments=None, extend=None):
+    """Parse the shared flags.
+
+    Args:
+        description (str): The example's docstring.
+        epochs (int): Default number of epochs.
+        arguments (list[str], optional): Instead of the command line.
+        extend (Callable, optional): Called with the parser to add flags.
+
+    Returns:
+        argparse.Namespace with data_path, device_target, epochs and smoke; `smoke` sets epochs to 1.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data_path", help="folder with the full data set (MNIST: train/ and test/ in IDX format); "
+                                            "default: 5,000 embedded real digits")
+    parser.add_argument("--device_target", default="CPU", choices=("CPU", "Ascend", "GPU"))
+    parser.add_argument("--epochs", type=int, default=epochs)
+    parser.add_argument("--smoke", action="store_true", help="one epoch on little data, to see that it runs")
+    if extend is not None:
+        extend(parser)
+    args = parser.parse_args(arguments)
+    if args.smoke:
+        args.epochs = 1
+    return args

@@ -1,0 +1,88 @@
+"""The monitors' arguments: checked alone, and against what a model really runs."""
+from dataclasses import dataclass
+from typing import Optional
+
+from mindarmour.privacy.accounting.events import FULL, SHUFFLE
+from mindarmour.utils import _validate
+
+DECAY_MODES = (None, "Step", "Time", "Exp")
+
+
+class _DefaultText(str):
+    """A default value that can be told from the same text given by the user."""
+
+
+class _DefaultNumber(float):
+    """A default value that can be told from the same number given by the user."""
+
+
+DEFAULT_MULTIPLIER = _DefaultNumber(1.5)
+DEFAULT_MODE = _DefaultText("Time")
+DEFAULT_RATE = _DefaultNumber(6e-4)
+
+
+def _given(value):
+    return not isinstance(value, (_DefaultText, _DefaultNumber))
+
+
+@dataclass(frozen=True)
+class MonitorArguments:
+    """What a monitor was told about the run. See `RDPMonitor` for the meaning of each."""
+
+    num_samples: int
+    batch_size: int
+    initial_noise_multiplier: float
+    noise_decay_mode: Optional[str]
+    noise_decay_rate: float
+    per_print_times: int
+    dataset_sink_mode: bool
+
+    def __post_init__(self):
+        for name in ("num_samples", "batch_size", "per_print_times"):
+            _validate.integer(name, getattr(self, name), low=1, bool_error=ValueError)
+        if self.batch_size >= self.num_samples:
+            raise ValueError(f"batch_size must be below num_samples = {self.num_samples}, but got {self.batch_size}.")
+        _validate.real("initial_noise_multiplier", self.initial_noise_multiplier, low=0)
+        _validate.choice("noise_decay_mode", self.noise_decay_mode, DECAY_MODES)
+        if self.noise_decay_mode is not None:
+            _validate.real("noise_decay_rate", self.noise_decay_rate, low=0, high=1, strict_float=True)
+        _validate.boolean("dataset_sink_mode", self.dataset_sink_mode)
+
+    def check_against(self, plan):
+        """Raise ValueError where a given argument contradicts what the model runs; defaults contradict nothing."""
+        mechanism = plan.noise_mech
+        self._agree("initial_noise_multiplier", mechanism.initial_noise_multiplier)
+        self._agree("noise_decay_mode", mechanism.decay_policy)
+        if mechanism.decay_policy is not None:
+            self._agree("noise_decay_rate", mechanism.noise_decay_rate)
+        sampling = plan.sampling
+        if sampling is None or sampling.kind == FULL:
+            return
+        self._agree("batch_size", sampling.batch_size)
+        # a partition drops up to one batch of records; the user counts them too
+        dropped = self.num_samples - sampling.num_examples
+        if not 0 <= dropped < (sampling.batch_size if sampling.kind == SHUFFLE else 1):
+            self._agree("num_samples", sampling.num_examples)
+
+    def _agree(self, name, actual):
+        told = getattr(self, name)
+        if _given(told) and told != actual:
+            raise ValueError(f"{name} of the monitor must agree with what the model runs, but the monitor was told "
+                             f"{told!r} and the model runs {actual!r}. Correct it, or leave it out where it has a "
+                             f"default.")
+
+
+def check_targets(max_eps, target_delta, max_delta, target_eps, stop_at_budget):
+    """Exactly one target, and budgets in range."""
+    for name, value in (("max_eps", max_eps), ("target_eps", target_eps)):
+        if value is not None:
+            _validate.real(name, value, low=0)
+    for name, value in (("target_delta", target_delta), ("max_delta", max_delta)):
+        if value is not None:
+            _validate.real(name, value, low=0, high=1)
+    if (target_delta is None) == (target_eps is None):
+        raise ValueError(f"Exactly one of target_delta and target_eps must be None, but got target_delta = "
+                         f"{target_delta} and target_eps = {target_eps}.")
+    _validate.boolean("stop_at_budget", stop_at_budget)
+    if stop_at_budget and (max_eps if target_delta is not None else max_delta) is None:
+        raise ValueError("stop_at_budget needs a budget: max_eps with target_delta, max_delta with target_eps.")

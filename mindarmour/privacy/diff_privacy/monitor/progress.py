@@ -1,0 +1,49 @@
+"""A progress bar with loss, epsilon spent and budget."""
+import sys
+
+import numpy as np
+from mindspore.train import Callback
+from tqdm import tqdm
+
+from mindarmour.utils import _validate
+
+
+class PrivacyProgress(Callback):
+    """Progress bar of a training run.
+
+    Args:
+        monitor (RDPMonitor, ZCDPMonitor, optional): Its privacy spent is shown; list the monitor in the callbacks too.
+        refresh (int): Steps between two updates of loss and epsilon: each waits for the device.
+
+    Examples:
+        >>> from mindarmour.privacy.diff_privacy import PrivacyMonitorFactory, PrivacyProgress
+        >>> rdp = PrivacyMonitorFactory.create('rdp', num_samples=4000, batch_size=512, target_delta=1e-5)
+        >>> callbacks = [rdp, PrivacyProgress(rdp)]
+    """
+
+    def __init__(self, monitor=None, refresh=8):
+        super().__init__()
+        self._monitor = monitor
+        self._refresh = _validate.integer("refresh", refresh, low=1)
+        self._bar = None
+
+    def on_train_begin(self, run_context):
+        cb_params = run_context.original_args()
+        self._bar = tqdm(total=cb_params.epoch_num * cb_params.batch_num, unit="step", file=sys.stderr,
+                         dynamic_ncols=True)
+
+    def on_train_step_end(self, run_context):
+        cb_params = run_context.original_args()
+        self._bar.update(1)
+        if cb_params.cur_step_num % self._refresh == 0:
+            self._bar.set_postfix_str(self._text(cb_params))
+
+    def on_train_end(self, run_context):
+        self._bar.set_postfix_str(self._text(run_context.original_args()))
+        self._bar.close()
+
+    def _text(self, cb_params):
+        outputs = cb_params.net_outputs
+        loss = outputs[0] if isinstance(outputs, (tuple, list)) else outputs
+        text = f"loss {float(np.mean(loss.asnumpy())):.3f}"
+        return text if self._monitor is None else f"{text}, {self._monitor.summary()}"
