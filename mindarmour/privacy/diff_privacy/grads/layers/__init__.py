@@ -1,0 +1,10 @@
+"""Rules for layer kinds: per-unit squared norms and clipped sums. Importing this package registers them."""
+from mindarmour.privacy.diff_privacy.grads.layers import conv, dense
+from mindarmour.privacy.diff_privacy.grads.layers.registry import (
+    LayerRule,
+    register_layer,
+    registered_layers,
+    rule_class_for,
+)
+
+__all__ = ["LayerRule", "conv", "dense", "register_layer", "registered_layers", "rule_class_for"]

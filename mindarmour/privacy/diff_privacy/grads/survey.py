@@ -1,0 +1,205 @@
+"""Find out, before anything is compiled, which layers a network calls, with what shapes, and who can serve them."""
+import contextlib
+from collections import Counter
+from dataclasses import dataclass
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+
+from mindarmour.privacy.diff_privacy.grads.engine import RowLoss
+from mindarmour.privacy.diff_privacy.grads.layers import registered_layers, rule_class_for
+from mindarmour.privacy.diff_privacy.grads.taps import RecorderMaker, twin
+from mindarmour.privacy.errors import UnsupportedLayerError
+
+_OTHER_ENGINE = "Take engine='auto' or 'vmap', which do not depend on the layer."
+
+
+@dataclass(frozen=True)
+class Site:
+    """One layer that the ghost engine reads.
+
+    Args:
+        name (str): Name of the layer in the network.
+        cell (Cell): The layer.
+        rule_class (type): Its `LayerRule`.
+        recorded (tuple[tuple]): Shapes of its taps for the whole batch, as the layer sees them.
+        axes (tuple[int]): Batch axis of each tap.
+    """
+
+    name: str
+    cell: nn.Cell
+    rule_class: type
+    recorded: tuple
+    axes: tuple
+
+    @property
+    def shapes(self):
+        """Shapes of the taps with the batch axis first."""
+        return tuple(_axis_first(shape, axis) for shape, axis in zip(self.recorded, self.axes))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the ghost engine needs to know.
+
+    Args:
+        sites (tuple[Site]): The layers to read.
+        loss_scale (float, optional): For a network that returns one number as its loss: what makes it the sum of
+            the rows' losses. None otherwise.
+    """
+
+    sites: tuple
+    loss_scale: float = None
+
+
+@contextlib.contextmanager
+def eager():
+    """Run cells at once instead of compiling them, whatever the mode."""
+    mode = ms.get_context("mode")
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    try:
+        yield
+    finally:
+        ms.set_context(mode=mode)
+
+
+def survey(network, loss_fn, columns):
+    """Look at the structure, then run two and three rows of the batch through the network and note every shape.
+
+    Raises:
+        UnsupportedLayerError: At the first trainable Parameter that cannot be served.
+    """
+    candidates = _candidates(network)
+    with eager():
+        small = [_recorded_run(network, loss_fn, candidates, columns, rows) for rows in (2, 3)]
+    rows = columns[0].shape[0]
+    sites = []
+    for name, cell in candidates.items():
+        calls = [run[0][name] for run in small]
+        if any(calls[0]):
+            sites.append(_site(name, cell, calls, rows))
+    return Survey(tuple(sites), _loss_scale(network, loss_fn, columns, small))
+
+
+def _candidates(network):
+    """Name and cell of every served layer with trainable Parameters; refuses Parameters that no rule serves."""
+    trainable = {id(p) for p in network.trainable_params()}
+    candidates, owners = {}, Counter()
+    for name, cell in network.cells_and_names():
+        if any(outer == "" or name.startswith(f"{outer}.") for outer in candidates):
+            continue
+        rule_class = rule_class_for(cell)
+        served = {id(p) for p in rule_class.parameters_of(cell)} if rule_class else set()
+        _refuse_unserved(name, cell, rule_class, trainable - served)
+        if served & trainable:
+            _refuse_configuration(name, cell, rule_class)
+            candidates[name] = cell
+            owners.update(served & trainable)
+            _refuse_shared(name, cell, owners)
+    return candidates
+
+
+def _refuse(name, cell, reason, fix=_OTHER_ENGINE):
+    raise UnsupportedLayerError(name, type(cell).__name__, reason, fix)
+
+
+def _refuse_unserved(name, cell, rule_class, unserved):
+    for parameter in cell._params.values():
+        if parameter is not None and id(parameter) in unserved:
+            if rule_class is None:
+                reason = f"it uses its Parameter '{parameter.name}' by itself and no rule is registered for its class."
+            else:
+                reason = f"the rule of its class does not know its Parameter '{parameter.name}'."
+            known = ", ".join(sorted(kind.__name__ for kind in registered_layers()))
+            _refuse(name, cell, reason, f"{_OTHER_ENGINE} Or register a rule with register_layer, or build the layer "
+                    f"from served ones: {known}.")
+
+
+def _refuse_configuration(name, cell, rule_class):
+    reason = rule_class.refusal(cell)
+    if reason:
+        _refuse(name, cell, reason)
+
+
+def _refuse_shared(name, cell, owners):
+    if max(owners.values()) > 1:
+        _refuse(name, cell, "it shares a trainable Parameter with another layer.",
+                f"{_OTHER_ENGINE} Or give each layer its own Parameter.")
+
+
+def _recorded_run(network, loss_fn, candidates, columns, rows):
+    """({layer name: calls per tap}, loss as NumPy) of an eager forward run of a few rows."""
+    made = {}
+
+    def replace(name, cell):
+        if name not in candidates:
+            return None
+        make = RecorderMaker()
+        tapped = rule_class_for(cell).tapped(cell, make)
+        made[name] = make.recorders
+        return tapped
+
+    few = few_rows(columns, rows)
+    copied = twin(network, replace)
+    output = copied(*(few if loss_fn is None else few[:-1]))
+    calls = {name: [recorder.calls for recorder in recorders] for name, recorders in made.items()}
+    return calls, (output.asnumpy() if loss_fn is None else None)
+
+
+def few_rows(columns, rows):
+    """The first rows of a batch, repeated if it has fewer."""
+    return tuple(Tensor(column.asnumpy()[np.arange(rows) % column.shape[0]]) for column in columns)
+
+
+def _site(name, cell, calls, rows):
+    """The site of a layer from its recorded calls at two and at three rows."""
+    recorded, axes = [], []
+    for two, three in zip(*calls):
+        if len(two) != 1 or len(three) != 1:
+            _refuse(name, cell, f"it is called {len(two)} times in one forward pass.",
+                    f"{_OTHER_ENGINE} Or use a layer of its own for each call.")
+        axis = _batch_axis(two[0], three[0])
+        if axis is None:
+            _refuse(name, cell, f"no axis of a tensor of shape {two[0]} follows the number of rows.")
+        axes.append(axis)
+        recorded.append(_scaled(two[0], axis, rows))
+    return Site(name, cell, rule_class_for(cell), tuple(recorded), tuple(axes))
+
+
+def _batch_axis(two, three):
+    """The one axis whose length is proportional to the number of rows."""
+    if len(two) != len(three):
+        return None
+    moving = [i for i, (a, b) in enumerate(zip(two, three)) if a != b]
+    if len(moving) != 1 or two[moving[0]] * 3 != three[moving[0]] * 2:
+        return None
+    return moving[0]
+
+
+def _scaled(shape, axis, rows):
+    return tuple(size // 2 * rows if i == axis else size for i, size in enumerate(shape))
+
+
+def _axis_first(shape, axis):
+    moved = list(shape)
+    moved[0], moved[axis] = moved[axis], moved[0]
+    return tuple(moved)
+
+
+def _loss_scale(network, loss_fn, columns, small):
+    """For a network that returns one number: its rows if it averages over them, 1 if it sums."""
+    outputs = [output for _, output in small]
+    if loss_fn is not None or outputs[0].ndim and outputs[0].shape[0] == 2 and outputs[1].shape[0] == 3:
+        return None
+    if outputs[0].size != 1:
+        _refuse("", network, f"it returns a loss of shape {outputs[0].shape} for two rows.",
+                "Return one loss per row, or one number.")
+    with eager():
+        one = RowLoss(twin(network, lambda name, cell: None), None)
+        rows = few_rows(columns, 2)
+        single = [float(one(*(column[i:i + 1] for column in rows)).asnumpy()) for i in range(2)]
+    whole = float(outputs[0].reshape(()))
+    if np.isclose(whole, sum(single), rtol=1e-4) and not np.isclose(whole, sum(single) / 2, rtol=1e-4):
+        return 1.0
+    return float(columns[0].shape[0])
