@@ -131,7 +131,7 @@ def test_gaussian_tilt_lies_between_the_plain_mechanism_and_the_published_formul
     published = 2 * (1 + math.sqrt(2 * math.log(1 / delta))) / epsilon
     stddev = _tilt_stddev(epsilon, delta)
     assert 0.3 * published < stddev <= published
-    assert delta_of_gaussian(2 / stddev, epsilon) <= delta < delta_of_gaussian(2 / (0.98 * stddev), epsilon)
+    assert delta_of_gaussian(2 / stddev, epsilon) <= delta < delta_of_gaussian(2 / (0.9 * stddev), epsilon)
 
 
 def _densities(mechanism, count, rows, tilt_law):

@@ -8,11 +8,11 @@ one of the three that needs no convexity. A fourth place is the record itself, b
 import math
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import log_ndtr, ndtr
 
 from mindarmour.privacy.accounting import Ledger, Sampling
 from mindarmour.privacy.accounting.events import FULL, REPLACE_ONE
-from mindarmour.privacy.accounting.gaussian import delta_of_gaussian, mu_of_gaussian
+from mindarmour.privacy.accounting.gaussian import mu_of_gaussian
 from mindarmour.privacy.accounting.release_events import ReleaseEvent
 from mindarmour.privacy.release.convex import GRADIENT_TOLERANCE, LinearProblem, margin_loss, minimise
 from mindarmour.privacy.release.local import (
@@ -130,14 +130,15 @@ class ObjectivePerturbation(_ConvexPerturbation):
         delta = 0: tilt and final noise have densities proportional to exp(-|b| / scale). delta > 0: both are
         Gaussian. The tilt's standard deviation s is the smallest for which
 
-            delta_Gauss(2 / s, e) + 2 (1 - Phi(s e - 2 / s)) <= delta1,    e = epsilon1 - 2 ln(1 + c /
-            strength),
+            excess(2) + 2 excess(1) <= delta1    for the margin e = epsilon1 - 2 ln(1 + c / strength),
+            excess(k) = E max(0, 1 - exp(e - 2 / s^2 - k Z / s)),  Z standard normal,  e >= 2 / s^2,
 
-        and it is never above the published 2 (1 + sqrt(2 ln(1 / delta1))) / e. Why it suffices: replacing a
-        record changes the tilt that leads to the same minimum by a u - a' u' with fixed u, u' of norm at most
-        1 and slopes a, a' in [0, 1] that depend on the tilt. The log-ratio of densities is at most 2 ln(1 + c
-        / strength) + M / s + 2 / s^2 with M the largest of 0, z, z' and z + z', where z and z' are normal
-        with variance at most 1. The last of them gives the first term, z and z' the second.
+        and it is below the published 2 (1 + sqrt(2 ln(1 / delta1))) / e. Why it suffices: replacing a record
+        changes the tilt that leads to the same minimum by a u - a' u' with fixed u, u' of norm at most 1 and
+        slopes a, a' in [0, 1] that depend on the tilt. The log-ratio of densities is at most
+        2 ln(1 + c / strength) + M / s + 2 / s^2 with M the largest of 0, z, z' and z + z', where z and z' are
+        normal with variance at most 1. The last of them gives excess(2), which is the Gaussian mechanism's
+        delta; z and z' give the rest.
 
     Raises:
         As OutputPerturbation.
@@ -228,9 +229,12 @@ def _noised(weights, sensitivity, epsilon, delta, stream):
 
 def _tilt_stddev(epsilon, delta):
     """Smallest standard deviation that satisfies the condition in ObjectivePerturbation."""
+    def excess(steps, stddev):
+        left, slope = epsilon - 2 / stddev ** 2, steps / stddev
+        return ndtr(-left / slope) - math.exp(left + slope ** 2 / 2 + log_ndtr(-left / slope - slope))
+
     def exceeds(stddev):
-        margin = stddev * epsilon - 2 / stddev
-        return margin < 0 or delta_of_gaussian(2 / stddev, epsilon) + 2 * ndtr(-margin) > delta
+        return epsilon < 2 / stddev ** 2 or excess(2, stddev) + 2 * excess(1, stddev) > delta
 
     low = high = 2 / mu_of_gaussian(epsilon, delta)
     while exceeds(high):
