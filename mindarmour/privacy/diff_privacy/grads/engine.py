@@ -17,6 +17,8 @@ import mindspore as ms
 from mindspore import nn, ops
 from mindspore.common.initializer import initializer
 
+ENGINES = ("auto", "ghost", "vmap", "loop")
+
 
 def loss_reduction(loss_fn):
     """'mean', 'sum' or 'none', as the loss cell says; 'mean' where it does not."""

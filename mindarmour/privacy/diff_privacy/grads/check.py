@@ -1,0 +1,103 @@
+"""Proof by comparison that the ghost engine is exact for a network: a few rows, run eagerly, against the plain loop.
+
+The structure decides what can be read (`grads.survey`); this comparison finds what structure cannot show: a layer
+reached behind the taps, rows that mix, a loss that is not what it seems, a wrong rule of the user's.
+"""
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from mindarmour.privacy.diff_privacy.clipping import FlatClipping
+from mindarmour.privacy.diff_privacy.grads.engine import RowLoss
+from mindarmour.privacy.diff_privacy.grads.ghost import GhostEngine
+from mindarmour.privacy.diff_privacy.grads.survey import eager, few_rows
+from mindarmour.privacy.diff_privacy.grads.taps import shell, twin
+from mindarmour.privacy.errors import UnsupportedLayerError
+
+ROWS = 3
+TOLERANCE = 1e-3  # float32 noise stays far below it, a structural mistake far above
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+_FIX = "Take engine='auto' or 'vmap'."
+
+
+def refuse_if_inexact(network, loss_fn, columns):
+    """Compare the ghost engine with the loop on the first rows of a batch, dropout switched off.
+
+    Args:
+        network (Cell): The network.
+        loss_fn (Cell, optional): Its loss; None if the network returns the loss.
+        columns (tuple[Tensor]): A batch.
+
+    Raises:
+        UnsupportedLayerError: If the engine cannot serve the network, or the two differ by more than `TOLERANCE`.
+    """
+    quiet = without_dropout(network)
+    rows = few_rows(columns, ROWS)
+    engine = GhostEngine(quiet, loss_fn, FlatClipping(), ROWS, rows)
+    with eager():
+        gradients = _row_gradients(quiet, loss_fn, rows)
+        norms = np.array([np.sqrt(sum(float((g ** 2).sum()) for g in row)) for row in gradients])
+        if not np.all(np.isfinite(norms)):
+            _refuse(network, "", "the gradient of one of the first rows is not finite, so nothing can be compared.")
+        # a bound below every norm, so that each row gets another factor
+        bound = max(float(norms.min()) * 0.5, 1e-12)
+        totals, found, _, _ = engine(Tensor(bound, ms.float32), ops.ones(ROWS, ms.float32), *rows)
+        _compare(network, gradients, norms, bound, [t.asnumpy() for t in totals], found.asnumpy())
+
+
+def without_dropout(network):
+    """A twin of the network whose dropout layers pass everything."""
+    def replace(_, cell):
+        if isinstance(cell, _DROPOUTS):
+            return _silent(cell, training=False)
+        if isinstance(cell, nn.MultiheadAttention) and cell.dropout:
+            silent = twin(cell, lambda name, inner: None)
+            silent.__dict__["dropout"] = 0.0
+            return silent
+        return None
+
+    return twin(network, replace)
+
+
+def _silent(cell, **changes):
+    copied = shell(cell)
+    copied.__dict__.update(changes)
+    return copied
+
+
+def _row_gradients(network, loss_fn, rows):
+    """Float32 gradients of each row, by the definition."""
+    parameters = tuple(network.trainable_params())
+    gradient = ops.value_and_grad(RowLoss(network, loss_fn), None, parameters)
+    results, again = [], None
+    for i in range(ROWS):
+        row = tuple(column[i:i + 1] for column in rows)
+        loss, found = gradient(*row)
+        results.append([g.asnumpy().astype(np.float32) for g in found])
+        again = float(gradient(*row)[0]) if i == 0 else again
+        if i == 0 and again != float(loss):
+            _refuse(network, "", "it draws random numbers outside of dropout layers, so runs cannot be compared.")
+    return results
+
+
+def _compare(network, gradients, norms, bound, totals, found):
+    names = [p.name for p in network.trainable_params()]
+    factors = np.minimum(1.0, bound / np.maximum(norms, 1e-30))
+    scale = bound * ROWS
+    for index, name in enumerate(names):
+        expected = sum(f * row[index] for f, row in zip(factors, gradients))
+        error = float(np.linalg.norm(expected - totals[index])) / scale
+        if not error <= TOLERANCE:
+            _refuse(network, name, f"the gradient of '{name}' differs from the plain loop's by {error:.1e} of the "
+                    f"norm bound. Something reads the Parameter behind the layer, or rows depend on each other.")
+    error = float(np.max(np.abs(found - norms) / np.maximum(norms, 1e-30)))
+    if not error <= TOLERANCE:
+        _refuse(network, "", f"gradient norms differ from the plain loop's by a factor of {1 + error:.4g}.")
+
+
+def _refuse(network, parameter, reason):
+    owner, kind = "", type(network).__name__
+    for name, cell in network.cells_and_names():
+        if parameter and any(p is not None and p.name == parameter for p in cell._params.values()):
+            owner, kind = name, type(cell).__name__
+    raise UnsupportedLayerError(owner, kind, reason, _FIX)
