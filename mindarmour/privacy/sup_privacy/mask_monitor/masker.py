@@ -21,7 +21,7 @@ def as_list(callbacks):
 
 
 class _StepEnd(Callback):
-    """Keeps the documented `step_end` callable. MindSpore refuses that name in the class a user passes to `fit`."""
+    """Keeps the documented `step_end`, a name that MindSpore's `fit` refuses in the user's own class."""
 
     def step_end(self, run_context):
         """The former name of `on_train_step_end`."""
@@ -31,15 +31,15 @@ class _StepEnd(Callback):
 class SuppressMasker(_StepEnd):
     """Moves the schedule on after each step and has the masks chosen when they are due.
 
-    With a SuppressModel the compiled step keeps suppressed weights at 0. With any other Model, a DPModel say, this
-    callback sets them to 0 after each step; put it before ModelCheckpoint then.
+    With a SuppressModel the compiled step keeps suppressed weights at 0. With any other Model, a DPModel say,
+    this callback sets them to 0 after each step; put it before ModelCheckpoint then.
 
     Args:
         model (Model): The model that trains.
         suppress_ctrl (SuppressCtrl): The controller; for a SuppressModel the one that was linked.
         progress (bool): Show a progress bar with the sparsity. Default: False.
-        partial_run (bool): Accept a call of `train` that ends before `end_epoch`, because the run is to be resumed.
-            Default: False.
+        partial_run (bool): Accept a call of `train` that ends before `end_epoch`, because the run is to be
+            resumed. Default: False.
 
     Guarantee:
         Does not change what a DPModel guarantees: masks are chosen from the weights after a noised update.
@@ -105,20 +105,20 @@ class SuppressMasker(_StepEnd):
             check_optimizer(self.suppress_ctrl, params.optimizer)
         order = [isinstance(item, ModelCheckpoint) for item in params.list_callback]
         if True in order and order.index(True) < params.list_callback.index(self):
-            raise ValueError("callbacks must name SuppressMasker before ModelCheckpoint, or checkpoints would hold "
-                             "weights that are not suppressed yet.")
+            raise ValueError("callbacks must name SuppressMasker before ModelCheckpoint, or checkpoints would "
+                             "hold weights that are not suppressed yet.")
 
 
 def _check_run(suppress_ctrl, params, partial_run):
     schedule = suppress_ctrl.schedule
     if params.get("dataset_sink_mode"):
-        raise ValueError("dataset_sink_mode must be False: with True callbacks run once per epoch, and masks could not "
-                         "follow the schedule.")
+        raise ValueError("dataset_sink_mode must be False: with True callbacks run once per epoch, and masks could "
+                         "not follow the schedule.")
     if params.batch_num != schedule.batch_num:
-        raise ValueError(f"batch_num must be the {params.batch_num} steps of an epoch of the data set, but SuppressCtrl "
-                         f"got {schedule.batch_num}. Pass batch_num={params.batch_num}.")
+        raise ValueError(f"batch_num must be the {params.batch_num} steps of an epoch of the data set, but "
+                         f"SuppressCtrl got {schedule.batch_num}. Pass batch_num={params.batch_num}.")
     reached = suppress_ctrl.position + params.epoch_num * params.batch_num
     if reached < schedule.last_step and not partial_run:
-        raise ValueError(f"end_epoch={schedule.end_epoch} must be reached, but the run ends after step {reached} and the "
-                         f"last masks are due at step {schedule.last_step}. Train more epochs, lower end_epoch, or say "
-                         f"SuppressMasker(..., partial_run=True) if the run is to be resumed.")
+        raise ValueError(f"end_epoch={schedule.end_epoch} must be reached, but the run ends after step {reached} and "
+                         f"the last masks are due at step {schedule.last_step}. Train more epochs, lower end_epoch, "
+                         f"or say SuppressMasker(..., partial_run=True) if the run is to be resumed.")

@@ -10,7 +10,7 @@ from mindarmour.utils._validate import instance
 
 
 def plot_sparsity(suppress_ctrl, path):
-    """Draw the sparsity of each layer over the steps, with the documented schedule behind it. Needs matplotlib.
+    """Draw the sparsity of each layer over the steps, with the schedule behind it. Needs matplotlib.
 
     Args:
         suppress_ctrl (SuppressCtrl): After training; its `history` is drawn.
@@ -25,7 +25,7 @@ def plot_sparsity(suppress_ctrl, path):
     instance("suppress_ctrl", suppress_ctrl, SuppressCtrl)
     instance("path", path, (str, os.PathLike))
     if not suppress_ctrl.history:
-        raise ValueError("suppress_ctrl must have chosen masks before there is something to draw. Train first.")
+        raise ValueError("suppress_ctrl must have chosen masks to have something to draw. Train first.")
     return _write(_draw(suppress_ctrl), Path(path))
 
 

@@ -1,10 +1,7 @@
 """The controller: it knows the schedule, chooses the masks and tells how sparse the network is."""
-from dataclasses import dataclass
-from typing import NamedTuple
-
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn
+from mindspore import Tensor, nn
 
 from mindarmour.privacy.sup_privacy.sup_ctrl.cells import (
     ApplyMasks,
@@ -17,10 +14,16 @@ from mindarmour.privacy.sup_privacy.sup_ctrl.schedule import SuppressSchedule
 from mindarmour.privacy.sup_privacy.sup_ctrl.selection import (
     GIVE_UP_BELOW,
     SMALL_LAYER,
-    ZERO_THRESHOLD,
     adjust_kept,
     grow_suppression,
     suppressed_count,
+)
+from mindarmour.privacy.sup_privacy.sup_ctrl.state import (
+    MaskedLayer,
+    SparsityRecord,
+    fraction,
+    total_and_two,
+    zero_flags,
 )
 from mindarmour.utils._validate import choice, instance, integer, real
 from mindarmour.utils.logger import LogUtil
@@ -31,44 +34,6 @@ __all__ = ["DeWeightInCell", "GradMaskInCell", "MaskLayerDes", "SparsityRecord",
 LOGGER = LogUtil.get_instance()
 TAG = "Suppress training."
 GOOD_INTERVAL = (10, 20)  # steps between two choices, as the documentation advises
-
-
-class SparsityRecord(NamedTuple):
-    """Sparsity after one choice of masks.
-
-    Args:
-        step (int): Step of the run, from 1.
-        target (float): What the schedule asked for.
-        layers (dict): Parameter name to the fraction of its weights that is suppressed.
-        total (float): The same over all described layers together.
-    """
-
-    step: int
-    target: float
-    layers: dict
-    total: float
-
-
-@dataclass(frozen=True)
-class _MaskedLayer:
-    """One described layer with its parameter and mask."""
-
-    des: MaskLayerDes
-    weight: Parameter
-    mask: Parameter
-
-    @property
-    def kept(self):
-        return self.mask.asnumpy().reshape(-1)
-
-    @property
-    def values(self):
-        return self.weight.asnumpy().reshape(-1)
-
-    def store(self, values, kept):
-        shape = self.weight.shape
-        self.mask.set_data(Tensor(kept.reshape(shape)))
-        self.weight.set_data(Tensor(np.where(kept, values, 0).reshape(shape), self.weight.dtype))
 
 
 class SuppressPrivacyFactory:
@@ -102,11 +67,11 @@ class SuppressPrivacyFactory:
 class SuppressCtrl(nn.Cell):
     """Chooses, step by step, the weights that a network has to do without.
 
-    From `start_epoch` on the weights smallest in magnitude are set to 0 and held there, more and more of them, until
-    a fraction `sparse_end` of each described layer is suppressed (:class:`SuppressSchedule` has the formula). The
-    masks are Parameters of this Cell; calling it sets the suppressed weights to exactly 0. Nothing else in the
-    network changes, neither names nor gradients. `mindspore.save_checkpoint(ctrl, file)` keeps the masks and the
-    position in the schedule, as does a checkpoint of a SuppressModel's train network.
+    From `start_epoch` on the weights smallest in magnitude are set to 0 and held there, more and more of them, until a
+    fraction `sparse_end` of each described layer is suppressed (:class:`SuppressSchedule` has the formula). The masks
+    are Parameters of this Cell. Nothing else in the network changes, neither names nor gradients.
+    `mindspore.save_checkpoint(ctrl, file)` keeps the masks and the position in the schedule, as does a checkpoint of a
+    SuppressModel's train network; `load_param_into_net` brings them back.
 
     Args:
         networks (Cell): The network to train.
@@ -115,22 +80,23 @@ class SuppressCtrl(nn.Cell):
         batch_num (int): Steps of an epoch; compared with the data set when training begins.
         start_epoch (int): First epoch with suppression, from 1.
         mask_times (int): How often masks are chosen.
-        lr (Union[float, None]): Learning rate of the first step, compared with the optimizer's. The suppression does
-            not use it; None if there is nothing to compare.
+        lr (Union[float, None]): Learning rate of the first step, compared with the optimizer's. The
+            suppression does not use it; None if there is nothing to compare.
         sparse_end (float): Fraction of suppressed weights at the end, in (0, 1).
         sparse_start (float): Fraction at the beginning of `start_epoch`, in [0, sparse_end).
-        seed (Union[int, None]): Seed of the noise that `is_add_noise` asks for. None: `mindspore.get_seed()`, or
-            fresh if that is not set. The same seed gives the same noise at the same step, after a resume too.
+        seed (Union[int, None]): Seed of the noise that `is_add_noise` asks for. None: `mindspore.get_seed()`,
+            or fresh if that is not set. The same seed gives the same noise at the same step, after a resume
+            too.
 
     Guarantee:
-        None in the sense of differential privacy: which weights survive depends on the data. On top of a DPModel the
-        masks are a function of weights that are private already, and cost nothing (post-processing; Dwork and Roth
-        2014, proposition 2.1).
+        None in the sense of differential privacy: which weights survive depends on the data. On top of a
+        DPModel the masks are a function of weights that are private already, and cost nothing
+        (post-processing; Dwork and Roth 2014, proposition 2.1).
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: An argument is out of range, a description fits no parameter or several, or a layer is so small
-            or its `min_num` so large that nothing could ever be suppressed.
+        ValueError: An argument is out of range, a description fits no parameter or several, or a layer is so
+            small or its `min_num` so large that nothing could ever be suppressed.
 
     Supported Platforms:
         ``Ascend`` ``CPU``
@@ -162,11 +128,8 @@ class SuppressCtrl(nn.Cell):
         self.apply_masks = ApplyMasks([DeWeightInCell(weight, grad_mask)
                                        for (_, weight), grad_mask in zip(pairs, self.grad_masks)])
         self.progress = progress_parameter()
-        self._layers = tuple(_MaskedLayer(des, weight, grad_mask.mask)
+        self._layers = tuple(MaskedLayer(des, weight, grad_mask.mask)
                              for (des, weight), grad_mask in zip(pairs, self.grad_masks))
-
-    def construct(self):
-        return self.apply_masks()
 
     @property
     def batch_num(self):
@@ -198,8 +161,8 @@ class SuppressCtrl(nn.Cell):
         position = self.position
         expected = (integer("cur_epoch", cur_epoch, low=1) - 1) * self.batch_num + cur_step_in_epoch
         if integer("cur_step", cur_step) != expected:
-            raise ValueError(f"cur_step must be step {cur_step_in_epoch} of epoch {cur_epoch}, which is {expected} with "
-                             f"batch_num={self.batch_num}, but got {cur_step}.")
+            raise ValueError(f"cur_step must be step {cur_step_in_epoch} of epoch {cur_epoch}, which is {expected} "
+                             f"with batch_num={self.batch_num}, but got {cur_step}.")
         if cur_step <= position:
             raise ValueError(f"cur_step must lie behind the {position} steps taken, but got {cur_step}. Use a new "
                              f"SuppressCtrl for a new run.")
@@ -267,22 +230,22 @@ class SuppressCtrl(nn.Cell):
         layer = self._layer_at(layer_index, weight_array_flat)
         layer.store(weight_array_flat, grow_suppression(weight_array_flat_abs, layer.kept, actual_stop_pos))
 
-    def reset_zeros(self):
+    def resetzero_flags(self):
         """Set every suppressed weight back to exactly 0. Needed where the compiled step does not do it itself."""
-        self()
+        self.apply_masks()
 
     def sparsity(self):
         """Parameter name to the fraction of its weights that the mask suppresses."""
-        return {layer.weight.name: _fraction(~layer.kept) for layer in self._layers}
+        return {layer.weight.name: fraction(~layer.kept) for layer in self._layers}
 
     def calc_theoretical_sparse_for_conv(self):
         """What the masks suppress of the described convolutions: (all of them, the first, the second)."""
-        return _total_and_two([~layer.kept for layer in self._layers if layer.weight.ndim == 4])
+        return total_and_two([~layer.kept for layer in self._layers if layer.weight.ndim == 4])
 
     def calc_actual_sparse_for_conv(self, networks):
         """Share of zeros (up to 1e-7) in the described convolutions of `networks`: (all, the first, the second)."""
         names = [layer.weight.name for layer in self._layers if layer.weight.ndim == 4]
-        return _total_and_two([_zeros(networks, name) for name in names])
+        return total_and_two([zero_flags(networks, name) for name in names])
 
     def calc_actual_sparse_for_fc1(self, networks):
         """Share of zeros (up to 1e-7) in the first described dense layer of `networks`; 0.0 if there is none."""
@@ -292,7 +255,7 @@ class SuppressCtrl(nn.Cell):
     def calc_actual_sparse_for_layer(self, networks, layer_name):
         """Share of zeros (up to 1e-7) in the parameter called `layer_name`, described or not; 0.0 if there is none."""
         instance("layer_name", layer_name, str)
-        return _fraction(_zeros(networks, layer_name))
+        return fraction(zero_flags(networks, layer_name))
 
     def progress_line(self):
         """One line: step, target and what is suppressed now."""
@@ -304,12 +267,12 @@ class SuppressCtrl(nn.Cell):
         """Log the described layers with their shapes and sparsity at INFO."""
         for layer in self._layers:
             LOGGER.info(TAG, "%s %s: %r, suppressed %.3f", layer.weight.name, layer.weight.shape, layer.des,
-                        _fraction(~layer.kept))
+                        fraction(~layer.kept))
 
     def _record(self, step, target):
         suppressed = {layer.weight.name: ~layer.kept for layer in self._layers}
-        layers = {name: _fraction(flags) for name, flags in suppressed.items()}
-        return SparsityRecord(step, target, layers, _fraction(np.concatenate(list(suppressed.values()))))
+        layers = {name: fraction(flags) for name, flags in suppressed.items()}
+        return SparsityRecord(step, target, layers, fraction(np.concatenate(list(suppressed.values()))))
 
     def _noise_source(self, layer_index):
         return np.random.default_rng([self._entropy, self.position, layer_index])
@@ -318,8 +281,8 @@ class SuppressCtrl(nn.Cell):
         integer("layer_index", layer_index, low=0, high=len(self._layers) - 1)
         layer = self._layers[layer_index]
         if np.shape(flat) != (layer.weight.size,):
-            raise ValueError(f"weight_array_flat must have the shape ({layer.weight.size},) for {layer.weight.name}, but "
-                             f"got {np.shape(flat)}.")
+            raise ValueError(f"weight_array_flat must have the shape ({layer.weight.size},) for {layer.weight.name}, "
+                             f"but got {np.shape(flat)}.")
         return layer
 
     def _check_network(self, networks):
@@ -350,20 +313,6 @@ def _refuse_unreachable(des, weight, sparse_end):
     if des.min_num > weight.size:
         raise ValueError(f"min_num must be at most the {weight.size} weights of {weight.name}, but got {des.min_num}.")
     if suppressed_count(weight.size, sparse_end, des.min_num) == 0:
-        raise ValueError(f"sparse_end={sparse_end} with min_num={des.min_num} never suppresses any of the {weight.size} "
-                         f"weights of {weight.name}. Lower min_num, raise sparse_end or leave the layer out.")
-
-
-def _zeros(networks, name):
-    instance("networks", networks, nn.Cell)
-    parameters = [item for item in networks.get_parameters() if item.name == name]
-    return np.abs(parameters[0].asnumpy()).reshape(-1) <= ZERO_THRESHOLD if parameters else np.zeros(0, bool)
-
-
-def _fraction(flags):
-    return float(np.mean(flags)) if flags.size else 0.0
-
-
-def _total_and_two(flags):
-    flags = [*flags, np.zeros(0, bool), np.zeros(0, bool)]
-    return _fraction(np.concatenate(flags)), _fraction(flags[0]), _fraction(flags[1])
+        raise ValueError(f"sparse_end={sparse_end} with min_num={des.min_num} never suppresses any of the "
+                         f"{weight.size} weights of {weight.name}. Lower min_num, raise sparse_end or leave the "
+                         f"layer out.")

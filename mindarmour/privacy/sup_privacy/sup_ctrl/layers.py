@@ -9,17 +9,18 @@ class MaskLayerDes:
 
     Args:
         layer_name (str): Whole name of a parameter, such as 'conv1.weight', or a part of exactly one name.
-        grad_idx (Union[int, None]): Index of the parameter in `optimizer.parameters`. It follows from the name:
-            None is enough, and a wrong one is refused when the controller meets the optimizer.
-        is_add_noise (bool): Add uniform noise of +-0.1 to weights above 0.5 in magnitude when masks are chosen.
-            Ignored for layers of more than 10000 weights, as are `is_lower_clip` and `upper_bound`.
+        grad_idx (Union[int, None]): Index of the parameter in `optimizer.parameters`. It follows from the
+            name: None is enough, and a wrong one is refused when the controller meets the optimizer.
+        is_add_noise (bool): Add uniform noise of +-0.1 to weights above 0.5 in magnitude when masks are
+            chosen. Ignored for layers of more than 10000 weights, as are `is_lower_clip` and `upper_bound`.
         is_lower_clip (bool): Lift kept weights up to 0.005 in magnitude to 0.005.
         min_num (int): Weights that are never suppressed; -1 for no floor.
         upper_bound (float): Largest magnitude of a kept weight. Values below 0.1 count as 0.1. Default: 1.20.
 
     Raises:
         TypeError: An argument has the wrong type.
-        ValueError: `layer_name` is empty, `grad_idx` < 0, `min_num` < -1 or `upper_bound` not positive and finite.
+        ValueError: `layer_name` is empty, `grad_idx` < 0, `min_num` < -1 or `upper_bound` not positive and
+            finite.
 
     Examples:
         >>> from mindarmour.privacy.sup_privacy import MaskLayerDes
@@ -30,7 +31,7 @@ class MaskLayerDes:
     def __init__(self, layer_name, grad_idx, is_add_noise, is_lower_clip, min_num, upper_bound=1.20):
         self.layer_name = instance("layer_name", layer_name, str)
         if not layer_name:
-            raise ValueError("layer_name must be a parameter's name or a part of it, but got ''. Every name contains it.")
+            raise ValueError("layer_name must be a parameter's name or a part of it, but got ''.")
         self.grad_idx = None if grad_idx is None else integer("grad_idx", grad_idx, low=0)
         self.is_add_noise = boolean("is_add_noise", is_add_noise)
         self.is_lower_clip = boolean("is_lower_clip", is_lower_clip)
@@ -39,8 +40,8 @@ class MaskLayerDes:
         self.inited = False
 
     def __repr__(self):
-        return (f"MaskLayerDes({self.layer_name!r}, {self.grad_idx}, {self.is_add_noise}, {self.is_lower_clip}, "
-                f"{self.min_num}, {self.upper_bound})")
+        return (f"MaskLayerDes({self.layer_name!r}, {self.grad_idx}, {self.is_add_noise}, "
+                f"{self.is_lower_clip}, {self.min_num}, {self.upper_bound})")
 
 
 def find_parameter(parameters, layer_name):
@@ -55,11 +56,11 @@ def find_parameter(parameters, layer_name):
         return found[0]
     if found:
         names = ", ".join(item.name for item in found)
-        raise ValueError(f"layer_name must name one parameter, but '{layer_name}' is a part of several: {names}. "
-                         f"Give the whole name.")
+        raise ValueError(f"layer_name must name one parameter, but '{layer_name}' is a part of several: "
+                         f"{names}. Give the whole name.")
     names = ", ".join(item.name for item in parameters)
-    raise ValueError(f"layer_name must be the name of a trainable parameter or a part of it, but no name contains "
-                     f"'{layer_name}'. The network has: {names}.")
+    raise ValueError(f"layer_name must be the name of a trainable parameter or a part of it, but no name "
+                     f"contains '{layer_name}'. The network has: {names}.")
 
 
 def get_one_mask_layer(mask_layers, layer_name):
@@ -74,7 +75,7 @@ def get_one_mask_layer(mask_layers, layer_name):
     found = exact or [item for item in mask_layers if item.layer_name in layer_name]
     if len(found) > 1:
         names = ", ".join(repr(item.layer_name) for item in found)
-        raise ValueError(f"mask_layers must describe a parameter once, but '{layer_name}' fits {names}. Keep one.")
+        raise ValueError(f"mask_layers must describe a parameter once, but '{layer_name}' fits {names}.")
     return found[0] if found else None
 
 
@@ -101,4 +102,4 @@ def match_layers(parameters, mask_layers):
 def _refuse_repeated_index(mask_layers):
     given = [layer.grad_idx for layer in mask_layers if layer.grad_idx is not None]
     if len(set(given)) < len(given):
-        raise ValueError(f"grad_idx must differ from layer to layer, but got {given}. Pass None to have it derived.")
+        raise ValueError(f"grad_idx must differ from layer to layer, but got {given}. Pass None to derive it.")

@@ -13,10 +13,10 @@ from mindarmour.utils._validate import integer, real
 class SuppressSchedule:
     """The documented schedule: s_t = s_end + (s_start - s_end) * (1 - (t - t0) / T) ** 3.
 
-    Steps count from 1 over the whole run. t0 is the first step of `start_epoch` and T the steps from there to the
-    end of `end_epoch`. Masks are chosen at t0, then every ceil(T / mask_times) steps, and for the last time at
-    step `batch_num - 2` of `end_epoch` (its first step if it has fewer than three), where the target is
-    `sparse_end` itself.
+    Steps count from 1 over the whole run. t0 is the first step of `start_epoch` and T the steps from there to
+    the end of `end_epoch`. Masks are chosen at t0, then every ceil(T / mask_times) steps, and for the last
+    time at step `batch_num - 2` of `end_epoch` (its first step if it has fewer than three), where the target
+    is `sparse_end` itself.
 
     Args:
         end_epoch (int): Epoch in which the target is reached, counted from 1.
@@ -47,8 +47,8 @@ class SuppressSchedule:
         for name in ("end_epoch", "batch_num", "start_epoch", "mask_times"):
             integer(name, getattr(self, name), low=1, bool_error=ValueError)
         if self.start_epoch > self.end_epoch:
-            raise ValueError(f"start_epoch must not lie behind end_epoch, but got start_epoch={self.start_epoch} and "
-                             f"end_epoch={self.end_epoch}. Start earlier or end later.")
+            raise ValueError(f"start_epoch must not lie behind end_epoch, but got start_epoch={self.start_epoch} "
+                             f"and end_epoch={self.end_epoch}. Start earlier or end later.")
         real("sparse_end", self.sparse_end, low=0, high=1, strict_float=True)
         real("sparse_start", self.sparse_start, low=0, high=self.sparse_end, closed="low")
 
@@ -73,7 +73,7 @@ class SuppressSchedule:
         return -(-self.total // self.mask_times)
 
     def sparsity(self, step: Union[int, np.ndarray]) -> np.ndarray:
-        """Fraction of the weights that is suppressed at `step` (a number or an array of steps): 0 before t0."""
+        """Fraction of the weights to suppress at `step` (a number or an array of steps); 0 before t0."""
         step = np.asarray(step)
         rest = np.clip(1 - (step - self.first_step) / self.total, 0, 1)
         value = self.sparse_end + (self.sparse_start - self.sparse_end) * rest ** 3

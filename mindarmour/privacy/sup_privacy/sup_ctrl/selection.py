@@ -1,4 +1,4 @@
-"""Which weights of one layer are suppressed, and what happens to the others. NumPy only, no loop over weights."""
+"""Which weights of one layer are suppressed, and what happens to the others. NumPy only."""
 from __future__ import annotations
 
 import numpy as np
@@ -13,7 +13,7 @@ GIVE_UP_BELOW = 0.02  # the first layer is left alone when no weight of it is la
 
 
 def suppressed_count(size: int, sparsity: float, min_num: int) -> int:
-    """How many of `size` weights a fraction `sparsity` is, never leaving fewer than `min_num` (-1: no floor)."""
+    """How many of `size` weights a fraction `sparsity` is, leaving at least `min_num` (-1: no floor)."""
     wanted = int(size * sparsity + 1e-6)  # 0.29 * 100 is 28.999999999999996
     return min(wanted, size - max(min_num, 0))
 
@@ -57,7 +57,7 @@ def adjust_kept(weights: np.ndarray, kept: np.ndarray, *, is_add_noise: bool, is
     changed = weights.copy()
     if is_add_noise:
         large = np.abs(changed) > NOISE_THRESHOLD
-        changed[large] += rng.uniform(-NOISE_VOLUME, NOISE_VOLUME, np.count_nonzero(large)).astype(weights.dtype)
+        changed[large] += rng.uniform(-NOISE_VOLUME, NOISE_VOLUME, np.count_nonzero(large))
     if is_lower_clip:
         low = np.abs(changed) <= WEIGHT_FLOOR
         changed[low] = np.copysign(WEIGHT_FLOOR, changed[low])

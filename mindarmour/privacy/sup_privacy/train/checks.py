@@ -9,18 +9,18 @@ def check_optimizer(suppress_ctrl, optimizer):
     """Refuse an optimizer that contradicts the controller.
 
     Raises:
-        ValueError: The optimizer lacks a described parameter, a `grad_idx` is not its index, or `lr` is not the
-            learning rate of the first step.
+        ValueError: The optimizer lacks a described parameter, a `grad_idx` is not its index, or `lr` is not
+            the learning rate of the first step.
     """
     index = {id(item): position for position, item in enumerate(optimizer.parameters)}
     for des, weight in suppress_ctrl.masked_parameters:
         right = index.get(id(weight))
         if right is None:
-            raise ValueError(f"the optimizer must train {weight.name}, which mask_layers describes, but does not. "
-                             f"Build SuppressCtrl and the optimizer from the same network.")
+            raise ValueError(f"the optimizer must train {weight.name}, which mask_layers describes, but does "
+                             f"not. Build SuppressCtrl and the optimizer from the same network.")
         if des.grad_idx not in (None, right):
             raise ValueError(f"grad_idx of '{des.layer_name}' must be {right}, the index of {weight.name} in "
-                             f"optimizer.parameters, but got {des.grad_idx}. Pass {right}, or None to have it derived.")
+                             f"optimizer.parameters, but got {des.grad_idx}. Pass {right}, or None to derive it.")
     _check_learning_rate(suppress_ctrl.lr, optimizer)
 
 

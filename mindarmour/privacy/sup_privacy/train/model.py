@@ -13,8 +13,8 @@ __all__ = ["SuppressModel", "SuppressedStep", "TrainOneStepCell"]
 class SuppressedStep(nn.Cell):
     """Any train step, followed inside the same compiled graph by setting the suppressed weights to 0.
 
-    What the optimizer did does not matter, be it momentum, weight decay, an adaptive rate or a skipped step: the
-    suppressed weights are exactly 0 when the step ends.
+    What the optimizer did does not matter, be it momentum, weight decay, an adaptive rate or a skipped step:
+    the suppressed weights are exactly 0 when the step ends.
 
     Args:
         train_cell (Cell): One training step, such as `mindspore.nn.TrainOneStepCell`.
@@ -87,8 +87,9 @@ class SuppressModel(Model):
         ...                                       "y": rng.random((80, 5), np.float32)}).batch(8)
         >>> net = nn.Dense(6, 5)
         >>> model = SuppressModel(net, nn.MSELoss(), nn.Momentum(net.trainable_params(), 0.1, 0.9))
-        >>> ctrl = SuppressPrivacyFactory.create(net, [MaskLayerDes("weight", 0, False, False, -1)], end_epoch=4,
-        ...                                      batch_num=10, start_epoch=2, mask_times=30, lr=0.1)
+        >>> layers = [MaskLayerDes("weight", 0, False, False, -1)]
+        >>> ctrl = SuppressPrivacyFactory.create(net, layers, end_epoch=4, batch_num=10, start_epoch=2,
+        ...                                      mask_times=30, lr=0.1)
         >>> model.link_suppress_ctrl(ctrl)
         >>> model.train(4, data, callbacks=[SuppressMasker(model, ctrl)])
         >>> round(ctrl.calc_actual_sparse_for_layer(net, "weight"), 3)
@@ -131,24 +132,22 @@ class SuppressModel(Model):
         """
         super().train(epoch, train_dataset, self._masker_first(callbacks), *args, **kwargs)
 
-    def fit(self, epoch, train_dataset, valid_dataset=None, valid_frequency=1, callbacks=None, *args, **kwargs):
+    def fit(self, epoch, train_dataset, valid_dataset=None, valid_frequency=1, callbacks=None, **kwargs):
         """As `mindspore.train.Model.fit`, with the linked SuppressMasker among the callbacks.
 
         Raises:
             ValueError: No controller is linked, or no SuppressMasker of it is among the callbacks.
         """
-        super().fit(epoch, train_dataset, valid_dataset, valid_frequency, self._masker_first(callbacks), *args,
-                    **kwargs)
+        super().fit(epoch, train_dataset, valid_dataset, valid_frequency, self._masker_first(callbacks), **kwargs)
 
     def _masker_first(self, callbacks):
-        """The callbacks with the masker in front, so that no other sees, or saves, weights it has not masked yet."""
+        """The callbacks with the masker in front, so that none sees, or saves, weights not masked yet."""
         if self.suppress_ctrl is None:
-            raise ValueError("link_suppress_ctrl(suppress_ctrl) must come before training: without it nothing would "
-                             "be suppressed.")
+            raise ValueError("link_suppress_ctrl(suppress_ctrl) must come before training: without it nothing "
+                             "would be suppressed.")
         callbacks = as_list(callbacks)
         maskers = [item for item in callbacks if isinstance(item, SuppressMasker)]
         if [item.suppress_ctrl for item in maskers] != [self.suppress_ctrl]:
-            raise ValueError(f"callbacks must contain one SuppressMasker(model, suppress_ctrl) of the linked "
-                             f"SuppressCtrl, but got {len(maskers)} maskers, "
-                             f"{sum(item.suppress_ctrl is self.suppress_ctrl for item in maskers)} of them with it.")
+            raise ValueError(f"callbacks must contain one SuppressMasker(model, suppress_ctrl) with the linked "
+                             f"SuppressCtrl, but got {len(maskers)} maskers, none or not only one with it.")
         return maskers + [item for item in callbacks if not isinstance(item, SuppressMasker)]
