@@ -140,6 +140,11 @@ class Composition:
         """Every record took part a known number of times, in Gaussian mechanisms and nothing else."""
         return not self._releases and all(cost.kind in (FULL, BALLS_IN_BINS) for cost in self._exact)
 
+    @property
+    def exact(self):
+        """Plain Gaussian mechanisms only: their composition is known exactly."""
+        return not self._releases and all(cost.kind == FULL for cost in self._exact)
+
     def _add_steps(self, entry):
         sampling = entry.event.sampling
         multiplier = restated_multiplier(entry.event, self.relation)
@@ -186,12 +191,12 @@ def inverse_square(multiplier):
     return 1 / square if square > 0 else math.inf
 
 
-def rounded_down(cost):
-    """The cost with its multiplier on the logarithmic grid, never above the true one."""
+def rounded_down(cost, ratio=GRID_RATIO):
+    """The cost with its multiplier on a logarithmic grid, never above the true one."""
     if cost.multiplier == 0:
         return cost
-    level = math.floor(math.log(cost.multiplier) / math.log(GRID_RATIO) + 1e-9)
-    return cost._replace(multiplier=min(cost.multiplier, GRID_RATIO ** level))
+    level = math.floor(math.log(cost.multiplier) / math.log(ratio) + 1e-9)
+    return cost._replace(multiplier=min(cost.multiplier, ratio ** level))
 
 
 @lru_cache(maxsize=8192)

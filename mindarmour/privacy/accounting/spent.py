@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mindarmour.privacy.accounting import pld
 from mindarmour.privacy.accounting.composition import (
     EXACT_LEVELS,
     ORDERS,
@@ -89,21 +90,17 @@ class Accountant:
     def spent(self, entries):
         """`PrivacySpent` of these entries."""
         total, traits = self._compose(tuple(entries))
+        epsilon, note = epsilon_of(total, self._delta, self._accountant, self._conversion), ""
         if self._accountant == "pld":
-            from mindarmour.privacy.accounting.pld import epsilon_by_pld
-            epsilon, note = epsilon_by_pld(total, self._delta)
-        else:
-            epsilon, note = epsilon_of(total, self._delta, self._accountant, self._conversion), ""
+            epsilon, note = _epsilon_by_pld(total, self._delta, epsilon)
         return _statement(epsilon, self._delta, self._accountant, total, traits, note)
 
     def delta_at(self, entries, epsilon):
         """`PrivacySpent` of these entries with the delta that belongs to a given epsilon."""
         total, traits = self._compose(tuple(entries))
+        delta, note = delta_of(total, epsilon, self._accountant, self._conversion), ""
         if self._accountant == "pld":
-            from mindarmour.privacy.accounting.pld import delta_by_pld
-            delta, note = delta_by_pld(total, epsilon)
-        else:
-            delta, note = delta_of(total, epsilon, self._accountant, self._conversion), ""
+            delta, note = _delta_by_pld(total, epsilon, delta)
         return _statement(epsilon, delta, self._accountant, total, traits, note)
 
     def _compose(self, entries):
@@ -179,6 +176,24 @@ def _rdp_epsilons(total, delta, conversion):
     if not total.costs and left >= 0:
         bounds.append(stated_epsilon)  # basic composition
     return bounds
+
+
+def _epsilon_by_pld(total, delta, bound):
+    """(epsilon, note): the smaller of the PLD's answer and another accountant's `bound`."""
+    reason = pld.refusal(total)
+    if reason or total.exact or bound == 0 or math.isinf(bound):
+        return bound, reason
+    epsilon, grid = pld.tightest_epsilon(total, delta, bound)
+    return epsilon, f"value grid {grid:.2g}"
+
+
+def _delta_by_pld(total, epsilon, bound):
+    reason = pld.refusal(total)
+    if reason or total.exact or bound == 0:
+        return bound, reason
+    scale = epsilon_of(total, max(bound, 1e-12))
+    delta, grid = pld.tightest_delta(total, epsilon, bound, scale)
+    return delta, f"value grid {grid:.2g}"
 
 
 def _two_sided(total):
