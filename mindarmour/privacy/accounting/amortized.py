@@ -93,9 +93,9 @@ class AmortizedAccountant:
         """
         epsilon, delta = math.sqrt(self._squares), min(1.0, self._delta)
         target = _target(target_eps, target_delta)
-        if target_eps is not None:
+        if target is not None and target_delta is None:
             epsilon, delta = target, delta if target >= epsilon else 1.0
-        elif target_delta is not None:
+        elif target is not None:
             epsilon, delta = epsilon if target >= delta else math.inf, target
         return PrivacySpent(epsilon, delta, "amortized", POISSON, ADD_OR_REMOVE, ESTIMATE, _HEURISTIC)
 
