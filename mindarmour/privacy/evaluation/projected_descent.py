@@ -74,7 +74,8 @@ def _adam_step(objective, bound):
     @ms.jit
     def step(state, condition, rates):
         images, mean, square, best, best_loss = state
-        (_, losses), slope = gradient(images, condition)
+        outputs, slope = gradient(images, condition)
+        losses = outputs[1]
         best = ops.where(_rows(losses < best_loss, images), images, best)
         best_loss = ops.minimum(losses, best_loss)
         mean = BETA1 * mean + (1 - BETA1) * slope
@@ -92,7 +93,8 @@ def _sign_step(objective, bound):
     @ms.jit
     def step(state, condition, rates):
         images, mean, square, best, best_loss = state
-        (_, losses), slope = gradient(images, condition)
+        outputs, slope = gradient(images, condition)
+        losses = outputs[1]
         best = ops.where(_rows(losses < best_loss, images), images, best)
         best_loss = ops.minimum(losses, best_loss)
         return ops.clamp(images - rates[0] * ops.sign(slope), low, high), mean, square, best, best_loss
