@@ -64,6 +64,18 @@ def tightest_delta(total, epsilon, start, scale, seconds=SECONDS):
     return _refine(total, lambda pld: pld.get_delta_for_epsilon(epsilon), start, scale, seconds)
 
 
+def tightest_curve(total, scale, seconds=SECONDS):
+    """Delta as a function of an array of epsilons, refined until delta at 0 settles."""
+    chosen = []
+
+    def evaluate(composed):
+        chosen[:] = [composed]
+        return composed.get_delta_for_epsilon(0.0)
+
+    _refine(total, evaluate, 1.0, scale, seconds)
+    return lambda epsilons: np.asarray(chosen[0].get_delta_for_epsilon(np.asarray(epsilons)))
+
+
 def _refine(total, evaluate, bound, scale, seconds):
     parts = _parts(total)
     begin = last = time.monotonic()
@@ -72,8 +84,8 @@ def _refine(total, evaluate, bound, scale, seconds):
     best, interval = bound, min(first, 100.0)
     while True:
         value = evaluate(_composed(parts, interval))
-        settled = value > 0 and abs(best - value) <= TOLERANCE * value and value < bound
-        best = min(best, value) if value >= 0 else best
+        settled = abs(best - value) <= TOLERANCE * value and value < bound
+        best = min(best, value)
         now = time.monotonic()
         if settled or best == 0 or now - begin + _REFINEMENT * 1.5 * (now - last) > seconds:
             return best, interval

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mindarmour.privacy.accounting import pld
+from mindarmour.privacy.accounting import pld, tradeoff
 from mindarmour.privacy.accounting.composition import (
     EXACT_LEVELS,
     ORDERS,
@@ -102,6 +102,26 @@ class Accountant:
         if self._accountant == "pld":
             delta, note = _delta_by_pld(total, epsilon, delta)
         return _statement(epsilon, delta, self._accountant, total, traits, note)
+
+    def advantage(self, entries):
+        """Largest membership advantage of any attack against these entries."""
+        total, _ = self._compose(tuple(entries))
+        if total.exact:
+            return tradeoff.advantage_of_gaussian(math.sqrt(total.squared_mu))
+        return tradeoff.advantage_from_curve(self._curve(total))
+
+    def true_positive_rate(self, entries, false_positive_rate):
+        """Largest true positive rate of any attack at `false_positive_rate`."""
+        total, _ = self._compose(tuple(entries))
+        if total.exact:
+            return tradeoff.true_positive_rate_of_gaussian(math.sqrt(total.squared_mu), false_positive_rate)
+        return tradeoff.true_positive_rate_from_curve(self._curve(total), false_positive_rate)
+
+    def _curve(self, total):
+        """Delta as a function of an array of epsilons."""
+        if self._accountant == "pld" and not pld.refusal(total):
+            return pld.tightest_curve(total, epsilon_of(total, 1e-3))
+        return np.vectorize(lambda epsilon: delta_of(total, epsilon, self._accountant, self._conversion))
 
     def _compose(self, entries):
         """Composition and traits; all but the last entry, which may still grow, is remembered between calls."""

@@ -1,0 +1,176 @@
+"""What it takes to stay inside a budget.
+
+Every function searches on the monotone cost of a planned run and answers on the safe side: the result keeps the
+budget, and a result that is slightly better by the stated tolerance would not.
+
+References:
+    Kulynych et al. 2024, "Attack-aware noise calibration for differential privacy" (advantage and rates).
+"""
+import math
+
+from mindarmour.privacy.accounting import pld
+from mindarmour.privacy.accounting.planning import plan_sampling, planned_entries, steps_of_epoch
+from mindarmour.privacy.accounting.rdp import check_delta
+from mindarmour.privacy.accounting.spent import Accountant
+from mindarmour.utils import _validate
+
+_LARGEST_MULTIPLIER = 1e6
+_SMALLEST_MULTIPLIER = 1e-3
+_MOST_STEPS = 10 ** 12
+
+
+def noise_multiplier_for(epsilon, delta, sampling, steps, accountant="rdp", unit="example", tolerance=1e-4):
+    """Smallest noise multiplier that keeps a run inside a budget.
+
+    Args:
+        epsilon (float): Budget, above 0.
+        delta (float): In (0, 1).
+        sampling (Sampling): Who takes part, see `plan_sampling`.
+        steps (int): Length of the run.
+        accountant (str): 'rdp', 'zcdp' or 'pld'.
+        unit (str): 'example' or 'micro-batch'.
+        tolerance (float): Relative precision.
+
+    Returns:
+        float.
+
+    Raises:
+        ValueError: If no noise multiplier up to a million is enough.
+
+    Examples:
+        >>> from mindarmour.privacy.accounting.calibration import noise_multiplier_for
+        >>> from mindarmour.privacy.accounting.planning import plan_sampling
+        >>> round(noise_multiplier_for(3.0, 1e-5, plan_sampling("poisson", 60000, 256), 14062), 3)
+        1.014
+    """
+    epsilon = _budget(epsilon)
+    within = _within(epsilon, Accountant(check_delta(delta), accountant))
+    steps = _validate.integer("steps", steps, low=1)
+    # PLD never says more than RDP, so the quick search bounds the slow one from above
+    start = 1.0 if accountant != "pld" else noise_multiplier_for(epsilon, delta, sampling, steps, "rdp", unit)
+    tolerance = tolerance if accountant != "pld" else max(tolerance, 2e-3)
+    return smallest_multiplier(lambda z: within(planned_entries(sampling, z, steps, unit)), tolerance, start)
+
+
+def steps_for(epsilon, delta, sampling, noise_multiplier, accountant="rdp", unit="example"):
+    """Largest number of steps that keeps the budget; 0 if not even one does. Arguments as above."""
+    within = _within(_budget(epsilon), Accountant(check_delta(delta), accountant))
+    multiplier = _multiplier(noise_multiplier)
+    return _largest(lambda steps: within(planned_entries(sampling, multiplier, steps, unit)), _MOST_STEPS)
+
+
+def epochs_for(epsilon, delta, sampling, noise_multiplier, accountant="rdp", unit="example"):
+    """Last epoch that keeps the budget; 0 if not even one does. Arguments as for `steps_for`."""
+    within = _within(_budget(epsilon), Accountant(check_delta(delta), accountant))
+    multiplier = _multiplier(noise_multiplier)
+    per_epoch = steps_of_epoch(sampling.kind, sampling.num_examples, sampling.batch_size)
+    return _largest(lambda n: within(planned_entries(sampling, multiplier, n * per_epoch, unit)), _MOST_STEPS)
+
+
+def batch_size_for(epsilon, delta, sampling, noise_multiplier, steps=None, epochs=None, accountant="rdp",
+                   unit="example"):
+    """Largest batch size that keeps the budget over `steps` steps or `epochs` epochs (one of them is given).
+
+    Args:
+        sampling (Sampling): Its batch size is ignored.
+
+    Raises:
+        ValueError: If not even a batch of one example keeps the budget.
+    """
+    if (steps is None) == (epochs is None):
+        raise ValueError(f"steps or epochs must be given, not both and not neither, but got {steps!r} and "
+                         f"{epochs!r}.")
+    within = _within(_budget(epsilon), Accountant(check_delta(delta), accountant))
+    multiplier, examples = _multiplier(noise_multiplier), sampling.num_examples
+
+    def fits(batch_size):
+        plan = plan_sampling(sampling.kind, examples, batch_size, sampling.relation)
+        length = steps if steps is not None else epochs * plan_steps(plan)
+        return within(planned_entries(plan, multiplier, length, unit))
+
+    largest = _largest(fits, examples)
+    if largest == 0:
+        raise ValueError(f"epsilon must leave room for batches of one example, but got {epsilon!r}. Raise it or "
+                         f"the noise multiplier, or train for less long.")
+    return largest
+
+
+def plan_steps(sampling):
+    """Steps of one epoch of a `Sampling`."""
+    return steps_of_epoch(sampling.kind, sampling.num_examples, sampling.batch_size)
+
+
+def delta_for(epsilon, sampling, noise_multiplier, steps, accountant="rdp", unit="example"):
+    """Smallest delta of a run at `epsilon`."""
+    epsilon = _validate.real("epsilon", epsilon, low=0, closed="low")
+    entries = planned_entries(sampling, _multiplier(noise_multiplier), steps, unit)
+    return Accountant(0.5, accountant).delta_at(entries, epsilon).delta
+
+
+def noise_multiplier_for_advantage(advantage, sampling, steps, accountant=None, unit="example", tolerance=1e-3):
+    """Smallest noise multiplier under which no membership attack gains more than `advantage`.
+
+    Args:
+        advantage (float): True minus false positive rate, in (0, 1).
+        accountant (str, optional): 'pld' is far tighter than 'rdp' here; None takes it where it is installed.
+
+    Guarantee: against every attack on one record of a run with `sampling`, whatever the attacker knows.
+    """
+    advantage = _validate.real("advantage", advantage, low=0, high=1)
+    judge = Accountant(0.5, accountant or ("pld" if pld.available() else "rdp"))
+    return smallest_multiplier(
+        lambda z: judge.advantage(planned_entries(sampling, z, steps, unit)) <= advantage, tolerance)
+
+
+def noise_multiplier_for_rates(true_positive_rate, false_positive_rate, sampling, steps, accountant=None,
+                               unit="example", tolerance=1e-3):
+    """Smallest noise multiplier under which no attack exceeds `true_positive_rate` at `false_positive_rate`."""
+    high = _validate.real("true_positive_rate", true_positive_rate, low=0, high=1)
+    low = _validate.real("false_positive_rate", false_positive_rate, low=0, high=1)
+    if high <= low:
+        raise ValueError(f"true_positive_rate must be above false_positive_rate = {low}, since guessing reaches "
+                         f"that, but got {high}.")
+    judge = Accountant(0.5, accountant or ("pld" if pld.available() else "rdp"))
+    return smallest_multiplier(
+        lambda z: judge.true_positive_rate(planned_entries(sampling, z, steps, unit), low) <= high, tolerance)
+
+
+def smallest_multiplier(holds, tolerance, start=1.0):
+    """Smallest multiplier at which a predicate holds that stays true for larger ones, within `tolerance`."""
+    high = start
+    while not holds(high):
+        high *= 2
+        if high > _LARGEST_MULTIPLIER:
+            raise ValueError(f"the budget must be reachable, but not even a noise multiplier of "
+                             f"{_LARGEST_MULTIPLIER:g} keeps it. Raise the budget or train for fewer steps.")
+    low = high / 2
+    while low > _SMALLEST_MULTIPLIER and holds(low):
+        low, high = low / 2, low
+    while high > low * (1 + tolerance):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
+def _largest(holds, limit):
+    """Largest whole number up to `limit` at which a predicate holds that stays false for larger ones."""
+    low, high = 0, 1
+    while high <= limit and holds(high):
+        low, high = high, high * 2
+    high = min(high, limit + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _within(epsilon, accountant):
+    return lambda entries: accountant.epsilon_after(entries) <= epsilon
+
+
+def _budget(epsilon):
+    return _validate.real("epsilon", epsilon, low=0)
+
+
+def _multiplier(noise_multiplier):
+    return _validate.real("noise_multiplier", noise_multiplier, low=0)
