@@ -9,6 +9,7 @@ from mindspore import Tensor, nn
 
 from mindarmour.privacy.diff_privacy.grads.engine import RowLoss
 from mindarmour.privacy.diff_privacy.grads.layers import registered_layers, rule_class_for
+from mindarmour.privacy.diff_privacy.grads.layers.products import Transposed
 from mindarmour.privacy.diff_privacy.grads.taps import RecorderMaker, twin
 from mindarmour.privacy.errors import UnsupportedLayerError
 
@@ -37,6 +38,16 @@ class Site:
     def shapes(self):
         """Shapes of the taps with the batch axis first."""
         return tuple(_axis_first(shape, axis) for shape, axis in zip(self.recorded, self.axes))
+
+    def trainable(self):
+        """{attribute: Parameter} of the layer's trainable Parameters."""
+        found = self.rule_class.parameters_of(self.cell)
+        return {name: parameter for name, parameter in found.items() if parameter.requires_grad}
+
+    def gradient(self, name, units):
+        """The `UnitGradient` of the Parameter in attribute `name`, which takes the taps as they come."""
+        gradient = self.rule_class.gradient(name, self.cell, self.shapes, units)
+        return Transposed(gradient, self.axes) if any(self.axes) else gradient
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,7 @@ def _candidates(network):
         if any(outer == "" or name.startswith(f"{outer}.") for outer in candidates):
             continue
         rule_class = rule_class_for(cell)
-        served = {id(p) for p in rule_class.parameters_of(cell)} if rule_class else set()
+        served = {id(p) for p in rule_class.parameters_of(cell).values()} if rule_class else set()
         _refuse_unserved(name, cell, rule_class, trainable - served)
         if served & trainable:
             _refuse_configuration(name, cell, rule_class)

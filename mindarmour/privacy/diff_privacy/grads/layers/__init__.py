@@ -2,9 +2,10 @@
 from mindarmour.privacy.diff_privacy.grads.layers import conv, dense
 from mindarmour.privacy.diff_privacy.grads.layers.registry import (
     LayerRule,
+    UnitGradient,
     register_layer,
     registered_layers,
     rule_class_for,
 )
 
-__all__ = ["LayerRule", "conv", "dense", "register_layer", "registered_layers", "rule_class_for"]
+__all__ = ["LayerRule", "UnitGradient", "conv", "dense", "register_layer", "registered_layers", "rule_class_for"]

@@ -12,176 +12,175 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter
 
-from mindarmour.privacy.diff_privacy.grads.layers.dense import FLOPS_PER_FLOAT, ProductGradient
-from mindarmour.privacy.diff_privacy.grads.layers.registry import (
-    LayerRule,
-    register_layer,
-    square_norms,
-    weighted_sum,
+from mindarmour.privacy.diff_privacy.grads.layers.products import (
+    FLOPS_PER_FLOAT,
+    SumOverPositions,
+    product_gradient,
 )
-from mindarmour.privacy.diff_privacy.grads.taps import OutputOnly
+from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, UnitGradient, register_layer
+from mindarmour.privacy.diff_privacy.grads.taps import InputAndOutput, OutputOnly
 
 
-def cheapest_form(positions, patch, outputs, group, device_target="CPU"):
-    """'grouped' (materialise by a grouped weight gradient), 'patches' (unfold, then as a dense layer with
-    `positions`) or, on Ascend, 'patches' always.
+def cheapest_form(positions, patch, outputs, group, device_target):
+    """'grouped' (materialise by one grouped weight gradient) or 'patches' (unfold, then like a dense layer).
 
-    Patches win when the weight is large and the image small: unfolding touches positions * patch floats and the
+    Patches win where the weight is large and the image small: unfolding touches positions * patch floats and the
     Gram form positions^2, against three passes over patch * outputs.
     """
     if group > 1:
         return "grouped"
     if device_target != "CPU":
         return "patches"
-    gram = 2 * positions ** 2 * (patch + outputs) + FLOPS_PER_FLOAT * positions * (4 * patch + 2 * outputs)
+    gram = 2 * positions ** 2 * (patch + outputs)
+    gram += FLOPS_PER_FLOAT * positions * (3 * positions + 6 * patch + 3 * outputs)
     full = FLOPS_PER_FLOAT * 3 * patch * outputs
     return "patches" if gram < full else "grouped"
 
 
-class GroupedWeightGradient(nn.Cell):
+def _padding(conv):
+    return conv.pad if conv.pad_mode.lower() == "pad" else 0
+
+
+class GroupedWeightGradient(UnitGradient):
     """Materialised weight gradients of all units by one grouped weight gradient.
 
     Args:
-        conv (Primitive): The layer's Conv2D primitive, for its geometry.
-        weight_shape (tuple): [out, in / group, kh, kw].
         units (int): Units.
+        shape (tuple): Weight, [out, in / group, kh, kw].
+        conv (Primitive): The layer's convolution, for its geometry.
+        image (tuple): Shape of the image [rows, C, H, W].
+        output (tuple): Shape of the convolution's output [rows, O, h, w].
     """
 
-    def __init__(self, conv, weight_shape, units):
+    def __init__(self, units, shape, conv, image, output):
+        super().__init__(units, shape)
+        self.filter_sizes = (units * shape[0], *shape[1:])
+        self.image = _UnitsAsChannels(units, image)
+        self.output = _UnitsAsChannels(units, output)
+        self.correlate = Conv2DBackpropFilter(
+            self.filter_sizes[0], conv.kernel_size, conv.pad_mode, _padding(conv), mode=conv.mode,
+            stride=conv.stride, dilation=conv.dilation, group=units * conv.group)
+
+    def construct(self, image, gradient):
+        return self.correlate(self.output(gradient), self.image(image), self.filter_sizes)
+
+
+class _UnitsAsChannels(nn.Cell):
+    """[units * m, C, H, W] to [m, units * C, H, W]."""
+
+    def __init__(self, units, shape):
         super().__init__(auto_prefix=False)
-        self.units = units
-        self.filter_sizes = (units * weight_shape[0], *weight_shape[1:])
-        pads = conv.pad if conv.pad_mode == "pad" else 0
-        self.gradient = Conv2DBackpropFilter(
-            self.filter_sizes[0], conv.kernel_size, conv.pad_mode, pads, mode=conv.mode, stride=conv.stride,
-            dilation=conv.dilation, group=units * conv.group)
-
-    def construct(self, x, dy):
-        """x [rows, C, H, W], dy [rows, O, h, w] to [units, O * C / group * kh * kw]."""
-        return self.gradient(self._units_as_channels(dy), self._units_as_channels(x),
-                             self.filter_sizes).reshape(self.units, -1)
-
-    def _units_as_channels(self, x):
-        rows, channels, height, width = x.shape
-        per_unit = rows // self.units
-        if per_unit > 1:
-            x = x.reshape(self.units, per_unit, channels, height, width).transpose(1, 0, 2, 3, 4)
-        return x.reshape(per_unit, self.units * channels, height, width)
-
-
-class Patches(nn.Cell):
-    """Unfold x [rows, C, H, W] to [rows, positions, C * kh * kw], as the convolution `conv` sees it."""
-
-    def __init__(self, conv, channels):
-        super().__init__(auto_prefix=False)
-        height, width = conv.kernel_size
-        self.channels = channels
-        self.patch = channels * height * width
-        kernel = np.eye(height * width, dtype=np.float32).reshape(-1, 1, height, width)
-        self.kernel = Tensor(kernel)
-        self.unfold = ops.Conv2D(height * width, conv.kernel_size, conv.mode, conv.pad_mode,
-                                 conv.pad if conv.pad_mode == "pad" else 0, conv.stride, conv.dilation)
+        per_unit = shape[0] // units
+        self.split = (units, per_unit, *shape[1:])
+        self.joined = (per_unit, units * shape[1], *shape[2:])
+        self.moves = per_unit > 1
+        self.reshape = ops.Reshape()
+        self.transpose = ops.Transpose()
 
     def construct(self, x):
-        rows, _, height, width = x.shape
-        unfolded = self.unfold(x.reshape(rows * self.channels, 1, height, width), self.kernel)
-        return unfolded.reshape(rows, self.patch, -1).transpose(0, 2, 1)
+        if self.moves:
+            x = self.transpose(self.reshape(x, self.split), (1, 0, 2, 3, 4))
+        return self.reshape(x, self.joined)
 
 
-class _ImageRule(LayerRule):
-    """What the convolutions share: form by shape, bias from sums over positions.
+class PatchGradient(UnitGradient):
+    """Patches unfolded by a one-hot convolution, then the product form of a dense layer.
 
-    Subclasses say which tap plays the image and which the output gradient of the underlying convolution.
+    Args: as of `GroupedWeightGradient`.
     """
 
-    def __init__(self, cell, shapes, units, form=None):
-        super().__init__(cell, shapes, units)
-        self.has_weight = cell.weight.requires_grad
-        self.has_bias = cell.bias is not None and cell.bias.requires_grad
-        self.out_channels = shapes[-1][1]
-        if self.has_weight:
-            self._choose(cell, shapes, form)
+    def __init__(self, units, shape, conv, image, output):
+        super().__init__(units, shape)
+        rows, channels, height, width = image
+        taps, positions = math.prod(shape[2:]), math.prod(output[2:])
+        kernel = np.eye(taps, dtype=np.float32).reshape(taps, 1, *shape[2:])
+        self.kernel = Tensor(kernel)
+        self.unfold = ops.Conv2D(taps, conv.kernel_size, conv.mode, conv.pad_mode, _padding(conv), conv.stride,
+                                 conv.dilation)
+        self.planes = (rows * channels, 1, height, width)
+        self.patches, self.columns = (rows, channels * taps, positions), (rows, output[1], positions)
+        self.transpose = ops.Transpose()
+        self.product = product_gradient(units, rows // units * positions, channels * taps, output[1], shape)
 
-    def _choose(self, cell, shapes, form):
-        conv = self.primitive(cell)
-        outputs, patch = cell.weight.shape[0], math.prod(cell.weight.shape[1:])
-        small = self.ordered(*shapes)[1]
-        positions = small[0] // self.units * math.prod(small[2:])
-        target = ms.get_context("device_target")
-        self.form = form or cheapest_form(positions, patch, outputs, conv.group, target)
-        if self.form == "grouped":
-            self.weights = GroupedWeightGradient(conv, cell.weight.shape, self.units)
-        else:
-            self.patches = Patches(conv, cell.weight.shape[1])
-            self.weights = ProductGradient(self.units, positions, patch, outputs)
+    def hold(self, image, gradient):
+        patches = self.reshape(self.unfold(self.reshape(image, self.planes), self.kernel), self.patches)
+        gradient = self.reshape(gradient, self.columns)
+        return self.product.hold(self.transpose(patches, (0, 2, 1)), self.transpose(gradient, (0, 2, 1)))
 
-    @staticmethod
-    def primitive(cell):
-        """The Conv2D-like primitive that holds the geometry."""
-        return cell.conv2d
+    def squares(self, held):
+        return self.product.squares(held)
 
-    @staticmethod
-    def ordered(a, b):
-        """(image, gradient at the convolution's output) out of (input, output gradient) of the layer."""
-        return a, b
+    def total(self, held, factor, usable):
+        return self.product.total(held, factor, usable)
+
+
+class _Planar(nn.Cell):
+    """Adds the axis that a 1-D convolution runs with: [N, C, L] taps to [N, C, 1, L]."""
+
+    def __init__(self, gradient):
+        super().__init__(auto_prefix=False)
+        self.gradient = gradient
+        self.expand = ops.ExpandDims()
+
+    def hold(self, a, b):
+        return self.gradient.hold(self.expand(a, 2), self.expand(b, 2))
+
+    def squares(self, held):
+        return self.gradient.squares(held)
+
+    def total(self, held, factor, usable):
+        return self.gradient.total(held, factor, usable)
+
+
+class _Reversed(_Planar):
+    """For a transposed convolution: its output is the image, its input the convolution's output."""
+
+    def hold(self, a, b):
+        return self.gradient.hold(b, a)
+
+
+def weight_gradient(units, shape, conv, image, output, form=None):
+    """The `UnitGradient` of a convolution's weight in the cheapest form. Arguments as of `GroupedWeightGradient`."""
+    positions = output[0] // units * math.prod(output[2:])
+    form = form or cheapest_form(positions, math.prod(shape[1:]), shape[0], conv.group,
+                                 ms.get_context("device_target"))
+    kind = {"grouped": GroupedWeightGradient, "patches": PatchGradient}[form]
+    return kind(units, tuple(shape), conv, image, output)
+
+
+@register_layer(nn.Conv2d)
+class Conv2dRule(LayerRule):
+    """`nn.Conv2d` with any stride, padding, dilation and group."""
 
     @classmethod
     def tapped(cls, cell, make):
-        return super().tapped(cell, make) if cell.weight.requires_grad else OutputOnly(cell, make)
+        return InputAndOutput(cell, make) if cell.weight.requires_grad else OutputOnly(cell, make)
 
-    def hold(self, *taps):
-        held = ()
-        if self.has_weight:
-            held += (self._hold_weight(*self.ordered(*taps)),)
-        if self.has_bias:
-            held += (taps[-1].reshape(self.units, -1, self.out_channels,
-                                      math.prod(taps[-1].shape[2:])).sum(axis=(1, 3)),)
-        return held
+    @classmethod
+    def gradient(cls, name, cell, shapes, units):
+        if name == "bias":
+            return SumOverPositions(units, cell.bias.shape, shapes[-1], axis=1)
+        return cls.weight_gradient(cell, shapes, units)
 
-    def _hold_weight(self, image, gradient):
-        image, gradient = _as_2d(image), _as_2d(gradient)
-        if self.form == "grouped":
-            return (self.weights(image, gradient),)
-        channels = gradient.shape[1]
-        rows = gradient.reshape(gradient.shape[0], channels, -1).transpose(0, 2, 1)
-        patches = self.patches(image)
-        return self.weights.hold(patches.reshape(self.units, -1, patches.shape[-1]),
-                                 rows.reshape(self.units, -1, channels))
-
-    def squares(self, held):
-        results = ()
-        if self.has_weight:
-            results += (square_norms(held[0][0]) if self.form == "grouped" else self.weights.squares(held[0]),)
-        if self.has_bias:
-            results += (square_norms(held[-1]),)
-        return results
-
-    def totals(self, held, factors, finite):
-        results = ()
-        if self.has_weight:
-            if self.form == "grouped":
-                total = weighted_sum(held[0][0], factors[0], finite)
-            else:
-                total = self.weights.total(held[0], factors[0], finite)
-            results += (total.reshape(self.shapes_of_served[0]),)
-        if self.has_bias:
-            results += (weighted_sum(held[-1], factors[-1], finite),)
-        return results
+    @classmethod
+    def weight_gradient(cls, cell, shapes, units):
+        """The weight's `UnitGradient`."""
+        return weight_gradient(units, cell.weight.shape, cell.conv2d, *shapes)
 
 
-def _as_2d(x):
-    """[N, C, L] to [N, C, 1, L]; images stay."""
-    return x.expand_dims(2) if x.ndim == 3 else x
+@register_layer(nn.Conv1d)
+class Conv1dRule(Conv2dRule):
+    """`nn.Conv1d`, which MindSpore runs as a 2-D convolution of height 1."""
 
-
-@register_layer(nn.Conv1d, nn.Conv2d)
-class ConvRule(_ImageRule):
-    """`nn.Conv1d` and `nn.Conv2d` with any stride, padding, dilation and group."""
+    @classmethod
+    def weight_gradient(cls, cell, shapes, units):
+        image, output = ((*shape[:2], 1, shape[2]) for shape in shapes)
+        return _Planar(weight_gradient(units, cell.weight.shape, cell.conv2d, image, output))
 
 
 @register_layer(nn.Conv2dTranspose)
-class ConvTransposeRule(_ImageRule):
-    """`nn.Conv2dTranspose`: the convolution whose image is this layer's output, and whose output is its input."""
+class Conv2dTransposeRule(Conv2dRule):
+    """`nn.Conv2dTranspose`, weight [in, out / group, kh, kw]."""
 
     @classmethod
     def refusal(cls, cell):
@@ -189,14 +188,7 @@ class ConvTransposeRule(_ImageRule):
             return "a transposed convolution with output_padding is read after the padding."
         return None
 
-    @staticmethod
-    def primitive(cell):
-        return cell.conv2d_transpose
-
-    @staticmethod
-    def ordered(a, b):
-        return b, a
-
     @classmethod
-    def tapped(cls, cell, make):
-        return LayerRule.tapped.__func__(cls, cell, make)
+    def weight_gradient(cls, cell, shapes, units):
+        image, output = reversed(shapes)
+        return _Reversed(weight_gradient(units, cell.weight.shape, cell.conv2d_transpose, image, output))

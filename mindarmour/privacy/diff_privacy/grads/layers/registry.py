@@ -1,4 +1,6 @@
 """Which rule serves which layer, and what a rule must offer."""
+import math
+
 from mindspore import nn, ops
 
 from mindarmour.privacy.diff_privacy.grads.taps import InputAndOutput
@@ -6,38 +8,109 @@ from mindarmour.privacy.diff_privacy.grads.taps import InputAndOutput
 _RULES = {}
 
 
-class LayerRule(nn.Cell):
-    """Per-unit gradients of one layer, from what its taps read.
+class UnitGradient(nn.Cell):
+    """Per-unit gradients of one Parameter, from what the taps of its layer read.
 
-    A rule lives inside the compiled step. For every layer it serves, the engine calls, once per step,
+    Lives inside the compiled step, which calls, once per step and Parameter,
 
-        held = rule.hold(*taps)                          what both phases need
-        squares = rule.squares(held)                     one float32 [units] per trainable parameter
-        totals = rule.totals(held, factors, finite)      one float32 tensor of the parameter's shape each
+        held = gradient.hold(*taps)                     what both phases need
+        squares = gradient.squares(held)                squared norms, float32 [units]
+        total = gradient.total(held, factor, usable)    sum over units of factor times gradient
 
-    A rule for a layer of your own overrides `unit_gradients`, nothing else; the rules of this package override
-    the three methods where they know something cheaper than materialising every unit's gradient.
+    A subclass implements `construct(*taps)`, which returns every unit's gradient, float32 [units, *shape]. One that
+    knows something cheaper than materialising them overrides the three methods instead. Code in these methods is
+    compiled: decisions belong into `__init__`.
 
     Args:
-        cell (Cell): The layer.
-        shapes (tuple[tuple]): Shapes of the taps for the whole batch, batch axis first.
-        units (int): Units per batch; unit u owns the u-th part of the batch axis.
+        units (int): Units of the batch; unit u owns the u-th of `units` equal parts of the batch axis.
+        shape (tuple): Shape of the Parameter.
     """
 
-    #: names of the layer's Parameters that the rule serves
-    parameter_names = ("weight", "bias")
-
-    def __init__(self, cell, shapes, units):
+    def __init__(self, units, shape):
         super().__init__(auto_prefix=False)
         self.units = units
-        self.served = tuple(p for p in self.parameters_of(cell) if p.requires_grad)
-        self.shapes_of_served = tuple(tuple(p.shape) for p in self.served)
+        self.shape = tuple(shape)
+        self.rows_shape = (units, math.prod(self.shape))
+        self.norms = SquareNorms(*self.rows_shape)
+        self.sum = WeightedSum(*self.rows_shape, self.shape)
+        self.reshape = ops.Reshape()
+
+    def construct(self, *taps):
+        """Every unit's gradient, float32 [units, *shape]."""
+        raise NotImplementedError
+
+    def hold(self, *taps):
+        """What `squares` and `total` share."""
+        return self.reshape(self.construct(*taps), self.rows_shape)
+
+    def squares(self, held):
+        """Squared gradient norm of each unit, float32 [units]."""
+        return self.norms(held)
+
+    def total(self, held, factor, usable):
+        """Sum of factor [units] times gradient; units with usable False (bool [units]) add exactly zero."""
+        return self.sum(held, factor, usable)
+
+
+class SquareNorms(nn.Cell):
+    """Squared norms of rows: float32 [n, size] to [n]. A batched product reads memory once, unlike square and sum."""
+
+    def __init__(self, n, size):
+        super().__init__(auto_prefix=False)
+        self.flat, self.row = (n,), (n, 1, size)
+        self.reshape = ops.Reshape()
+        self.product = ops.BatchMatMul(transpose_b=True)
+
+    def construct(self, rows):
+        rows = self.reshape(rows, self.row)
+        return self.reshape(self.product(rows, rows), self.flat)
+
+
+class KeepUsable(nn.Cell):
+    """Zero what belongs to unusable units. Not a product with 0: what it drops may be NaN.
+
+    Args:
+        units (int): Units.
+        ndim (int): Rank of the values [units, ...].
+    """
+
+    def __init__(self, units, ndim):
+        super().__init__(auto_prefix=False)
+        self.shape = (units,) + (1,) * (ndim - 1)
+        self.reshape = ops.Reshape()
+        self.select = ops.Select()
+        self.zeros_like = ops.ZerosLike()
+
+    def construct(self, values, usable):
+        return self.select(self.reshape(usable, self.shape), values, self.zeros_like(values))
+
+
+class WeightedSum(nn.Cell):
+    """Sum of factor times row: float32 [units, size] to `shape`."""
+
+    def __init__(self, units, size, shape):
+        super().__init__(auto_prefix=False)
+        self.row, self.shape = (1, units), shape
+        self.reshape = ops.Reshape()
+        self.product = ops.MatMul()
+        self.keep = KeepUsable(units, 2)
+
+    def construct(self, rows, factor, usable):
+        factor = self.reshape(factor, self.row)
+        return self.reshape(self.product(factor, self.keep(rows, usable)), self.shape)
+
+
+class LayerRule:
+    """How one layer kind is read, and which gradient each of its Parameters has. Never instantiated."""
+
+    #: attributes of the layer that hold the Parameters it serves
+    parameter_names = ("weight", "bias")
 
     @classmethod
     def parameters_of(cls, cell):
-        """The Parameters of the layer that the rule serves, frozen ones included."""
-        found = (getattr(cell, name, None) for name in cls.parameter_names)
-        return tuple(p for p in found if p is not None)
+        """{attribute: Parameter} of the layer, frozen ones included."""
+        found = ((name, getattr(cell, name, None)) for name in cls.parameter_names)
+        return {name: parameter for name, parameter in found if parameter is not None}
 
     @classmethod
     def refusal(cls, cell):
@@ -46,48 +119,20 @@ class LayerRule(nn.Cell):
 
     @classmethod
     def tapped(cls, cell, make):
-        """The layer inside its taps. `make` makes them, see `taps.TapMaker`."""
+        """The layer inside its taps, by default one at its input and one at its output. See `taps.TapMaker`."""
         return InputAndOutput(cell, make)
 
-    def unit_gradients(self, *taps):
-        """Materialised gradients: per served parameter, float32 [units, *shape]."""
+    @classmethod
+    def gradient(cls, name, cell, shapes, units):
+        """The `UnitGradient` of the Parameter in attribute `name`.
+
+        Args:
+            name (str): One of the names that `parameters_of` gives.
+            cell (Cell): The layer.
+            shapes (tuple[tuple]): Shapes of the taps for the whole batch, batch axis first.
+            units (int): Units of the batch.
+        """
         raise NotImplementedError
-
-    def hold(self, *taps):
-        """What `squares` and `totals` share."""
-        return self.unit_gradients(*taps)
-
-    def squares(self, held):
-        """Squared gradient norms of the units, per served parameter."""
-        results = ()
-        for gradient in held:
-            results += (square_norms(gradient.reshape(self.units, -1)),)
-        return results
-
-    def totals(self, held, factors, finite):
-        """Sum over units of factor times gradient, per served parameter."""
-        results = ()
-        for gradient, factor, shape in zip(held, factors, self.shapes_of_served):
-            results += (weighted_sum(gradient, factor, finite).reshape(shape),)
-        return results
-
-
-def square_norms(rows):
-    """Squared norm of each row: float32 [n, d] to [n]. A batched product reads memory once, unlike square and sum."""
-    rows = rows.expand_dims(1)
-    return ops.BatchMatMul(transpose_b=True)(rows, rows).reshape(-1)
-
-
-def keep_finite(values, finite):
-    """Zero what belongs to units that are not finite: values [units, ...], finite bool [units]."""
-    shape = (finite.shape[0],) + (1,) * (values.ndim - 1)
-    return ops.select(finite.reshape(shape), values, ops.zeros_like(values))
-
-
-def weighted_sum(gradient, factor, finite):
-    """Sum over units of factor [units] times gradient [units, ...], flat; units that are not finite add nothing."""
-    rows = gradient.reshape(factor.shape[0], -1)
-    return ops.MatMul()(factor.reshape(1, -1), keep_finite(rows, finite)).reshape(-1)
 
 
 def register_layer(*kinds):
@@ -117,7 +162,7 @@ def register_layer(*kinds):
 
 
 def rule_class_for(cell):
-    """The rule class registered for the cell's exact class, or None."""
+    """The rule registered for the cell's exact class, or None."""
     return _RULES.get(type(cell))
 
 
