@@ -230,7 +230,7 @@ class SuppressCtrl(nn.Cell):
         layer = self._layer_at(layer_index, weight_array_flat)
         layer.store(weight_array_flat, grow_suppression(weight_array_flat_abs, layer.kept, actual_stop_pos))
 
-    def resetzero_flags(self):
+    def reset_zeros(self):
         """Set every suppressed weight back to exactly 0. Needed where the compiled step does not do it itself."""
         self.apply_masks()
 
