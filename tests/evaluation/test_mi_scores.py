@@ -75,7 +75,8 @@ def test_modified_entropy_is_equation_8():
 
 
 def test_modified_entropy_of_sure_predictions_is_finite_and_ordered():
-    signals = Signals(np.array([[900.0, 0], [40.0, 0], [0, 40.0], [0, 900.0]]), np.zeros(4, int), np.array([1, 0, 1, 0]))
+    logits = np.array([[900.0, 0], [40.0, 0], [0, 40.0], [0, 900.0]])
+    signals = Signals(logits, np.zeros(4, int), np.array([1, 0, 1, 0]))
     scores = EntropyAttack()(signals).scores
     assert np.isfinite(scores).all() and (np.diff(scores) < 0).all()
 

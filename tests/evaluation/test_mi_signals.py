@@ -34,7 +34,7 @@ def expected_logits(net, inputs):
     return inputs @ net.dense.weight.asnumpy().T + net.dense.bias.asnumpy()
 
 
-@pytest.mark.parametrize("wrap", [lambda net: net, lambda net: ms.train.Model(net)], ids=["cell", "model"])
+@pytest.mark.parametrize("wrap", [lambda net: net, ms.train.Model], ids=["cell", "model"])
 def test_collects_logits_in_evaluation_state(mode, wrap):
     net = Small()
     net.set_train(True)
@@ -178,10 +178,12 @@ def test_bad_records_are_one_clear_error(members, error, text):
 @pytest.mark.parametrize("make, error, text", [
     (lambda x, y: ds.NumpySlicesDataset((x,), ["image"]), ValueError, "columns"),
     (lambda x, y: ds.NumpySlicesDataset((x, y, y), ["a", "b", "c"]), ValueError, "columns"),
-    (lambda x, y: ds.NumpySlicesDataset((x, np.eye(3, dtype=np.float32)[y]), ["image", "label"]), ValueError, "one-hot"),
+    (lambda x, y: ds.NumpySlicesDataset((x, np.eye(3, dtype=np.float32)[y]), ["image", "label"]), ValueError,
+     "one-hot"),
     (lambda x, y: ds.NumpySlicesDataset((x, np.eye(3, dtype=np.float32)[y]), ["image", "label"]).batch(5), ValueError,
      "one-hot"),
-    (lambda x, y: ds.NumpySlicesDataset((x, y), ["image", "label"]).batch(99, drop_remainder=True), ValueError, "empty"),
+    (lambda x, y: ds.NumpySlicesDataset((x, y), ["image", "label"]).batch(99, drop_remainder=True), ValueError,
+     "empty"),
 ])
 def test_bad_data_sets_are_one_clear_error(make, error, text):
     with pytest.raises(error, match=text):
