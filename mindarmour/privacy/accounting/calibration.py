@@ -84,8 +84,8 @@ def batch_size_for(epsilon, delta, sampling, noise_multiplier, steps=None, epoch
     multiplier, examples = _multiplier(noise_multiplier), sampling.num_examples
 
     def fits(batch_size):
-        plan = plan_sampling(sampling.kind, examples, batch_size, sampling.relation)
-        length = steps if steps is not None else epochs * plan_steps(plan)
+        plan = plan_sampling(sampling.kind, examples, batch_size, sampling.relation, unit)
+        length = steps if epochs is None else epochs * plan_steps(plan)
         return within(planned_entries(plan, multiplier, length, unit))
 
     largest = _largest(fits, examples)

@@ -4,11 +4,8 @@ from dataclasses import replace
 
 from mindarmour.privacy.accounting.events import (
     ADD_OR_REMOVE,
-    BALLS_IN_BINS,
     FIXED_SIZE,
-    FULL,
     PER_EPOCH,
-    POISSON,
     RELATIONS,
     REPLACE_ONE,
     SAMPLINGS,
@@ -21,12 +18,20 @@ from mindarmour.privacy.accounting.ledger import LedgerEntry
 from mindarmour.utils import _validate
 
 UNITS = ("example", "micro-batch")
-# What each sampler proves by itself; see docs/accounting.md.
-NATURAL_RELATION = {POISSON: ADD_OR_REMOVE, BALLS_IN_BINS: ADD_OR_REMOVE, SHUFFLE: ZERO_OUT,
-                    FIXED_SIZE: REPLACE_ONE, FULL: ADD_OR_REMOVE}
 
 
-def plan_sampling(kind, num_examples, batch_size, relation=None):
+def natural_relation(kind, unit="example"):
+    """What a sampler proves by itself; see docs/accounting.md.
+
+    A record that is missing from a partition or from a micro-batch moves others to new places, so there it can
+    only be zeroed, not removed.
+    """
+    if kind == FIXED_SIZE:
+        return REPLACE_ONE
+    return ZERO_OUT if kind == SHUFFLE or unit != "example" else ADD_OR_REMOVE
+
+
+def plan_sampling(kind, num_examples, batch_size, relation=None, unit="example"):
     """`Sampling` of a standard run.
 
     Args:
@@ -34,17 +39,21 @@ def plan_sampling(kind, num_examples, batch_size, relation=None):
         num_examples (int): Records in the data set.
         batch_size (int): Expected batch size.
         relation (str, optional): Neighbouring relation; None takes what the sampler proves by itself.
+        unit (str): 'example' or 'micro-batch'.
 
     Raises:
         ValueError: If the sampler's claim does not hold under `relation`.
     """
     _validate.choice("sampling", kind, SAMPLINGS)
+    _validate.choice("unit", unit, UNITS)
     num_examples = _validate.integer("num_examples", num_examples, low=1)
     batch_size = _validate.real("batch_size", batch_size, low=0, high=num_examples, closed="high")
-    relation = _validate.choice("relation", relation or NATURAL_RELATION[kind], RELATIONS)
-    if (kind == SHUFFLE and relation == ADD_OR_REMOVE) or (kind == FIXED_SIZE and relation != REPLACE_ONE):
-        raise ValueError(f"relation must be one that {kind} sampling proves, but got {relation!r}. Leave it out to "
-                         f"use {NATURAL_RELATION[kind]!r}.")
+    natural = natural_relation(kind, unit)
+    relation = _validate.choice("relation", natural if relation is None else relation, RELATIONS)
+    # each relation follows from those before it
+    if RELATIONS.index(relation) < RELATIONS.index(natural):
+        raise ValueError(f"relation must be one that {kind} sampling with units of one {unit} proves, but got "
+                         f"{relation!r}. Leave it out to use {natural!r}.")
     return Sampling(kind, num_examples, batch_size, relation,
                     steps_per_epoch=steps_of_epoch(kind, num_examples, batch_size))
 

@@ -10,6 +10,7 @@ References:
     Doroshenko et al. 2022, "Connect the dots: tighter discrete approximations of privacy loss distributions".
     Zhu, Dong, Wang 2022, "Optimal accounting of differential privacy via characteristic function", theorem 11.
 """
+import importlib
 import importlib.util
 import math
 import time
@@ -77,6 +78,7 @@ def tightest_curve(total, scale, seconds=SECONDS):
 
 
 def _refine(total, evaluate, bound, scale, seconds):
+    importlib.import_module("dp_accounting.pld.privacy_loss_distribution")  # seconds that refining must not pay
     parts = _parts(total)
     begin = last = time.monotonic()
     # rounding errors add up like the root of the number of mechanisms

@@ -23,7 +23,7 @@ ASSUMPTION = "assumption"
 ESTIMATE = "estimate"
 LOWER_BOUND = "lower-bound"
 KINDS = (GUARANTEE, ASSUMPTION, ESTIMATE, LOWER_BOUND)
-ACCOUNTANTS = ("rdp", "zcdp", "pld")
+ACCOUNTANTS = ("rdp", "pld", "zcdp")
 _BISECTIONS = 100
 
 

@@ -1,0 +1,257 @@
+"""Command line: arguments in, text out. Imports no MindSpore."""
+import argparse
+import json
+import math
+import sys
+from dataclasses import asdict, replace
+
+from mindarmour.privacy.accounting import calibration
+from mindarmour.privacy.accounting.events import RELATIONS, SAMPLINGS, SHUFFLE
+from mindarmour.privacy.accounting.planning import UNITS, plan_sampling, planned_entries
+from mindarmour.privacy.accounting.spent import ACCOUNTANTS, privacy_spent
+from mindarmour.utils import _validate
+
+_FIND = ("noise-multiplier", "steps", "epochs", "batch-size", "delta")
+_FLAGS = {"num_examples": "--num-samples", "noise_multiplier": "--noise-multiplier", "batch_size": "--batch-size",
+          "false_positive_rate": "--fpr", "true_positive_rate": "--max-tpr", "advantage": "--max-advantage",
+          "epsilon": "--epsilon", "delta": "--delta", "steps": "--steps", "epochs": "--epochs",
+          "relation": "--relation", "sampling": "--sampling", "fpr": "--fpr"}
+_COLUMNS = ("epsilon", "delta", "accountant", "sampling", "relation", "kind", "note")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Refuses in one line and with exit status 2."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {' '.join(str(message).split())}\n")
+
+
+def main(argv=None):
+    """Run one command.
+
+    Args:
+        argv (list[str], optional): Arguments; None takes those of the process.
+
+    Returns:
+        int, the exit status: 0, or 1 when `ledger verify` found a broken ledger. Bad input exits with 2.
+    """
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except (ValueError, TypeError, OSError, OverflowError) as error:
+        return arguments.parser.error(_in_flags(str(error)))
+
+
+def build_parser():
+    """The parser, for documentation and tests."""
+    parser = _Parser(prog="mindarmour", description="Differential privacy: account, calibrate, inspect ledgers.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_epsilon(commands)
+    _add_calibrate(commands)
+    return parser
+
+
+def _add_run(parser):
+    parser.add_argument("--num-samples", type=int, required=True, help="records in the data set")
+    parser.add_argument("--sampling", choices=SAMPLINGS, default="poisson",
+                        help="how batches are drawn (default: poisson)")
+    parser.add_argument("--unit", choices=UNITS, default="example",
+                        help="what one clipping factor applies to; a micro-batch of several examples counts with "
+                             "half the noise (default: example)")
+    parser.add_argument("--relation", choices=RELATIONS,
+                        help="neighbouring relation (default: what the sampling proves)")
+    parser.add_argument("--json", action="store_true", help="print JSON; an infinite number is the string inf")
+
+
+def _add_epsilon(commands):
+    parser = commands.add_parser("epsilon", help="epsilon of a run", description="Epsilon of a training run.")
+    _add_run(parser)
+    parser.add_argument("--batch-size", type=int, required=True, help="expected batch size")
+    parser.add_argument("--noise-multiplier", type=float, required=True,
+                        help="standard deviation of the noise divided by the clipping bound")
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--steps", type=int, help="optimizer steps")
+    length.add_argument("--epochs", type=int, help="epochs")
+    parser.add_argument("--delta", type=float, required=True, help="probability with which epsilon may fail")
+    parser.add_argument("--accountant", choices=(*ACCOUNTANTS, "all"), default="rdp",
+                        help="argument that bounds epsilon (default: rdp)")
+    parser.set_defaults(run=_run_epsilon, parser=parser)
+
+
+def _add_calibrate(commands):
+    parser = commands.add_parser(
+        "calibrate", help="noise, length, batch size or delta for a budget",
+        description="What keeps a training run inside a budget: an epsilon, or a bound on every membership attack.")
+    _add_run(parser)
+    parser.add_argument("--find", choices=_FIND, default="noise-multiplier",
+                        help="the unknown (default: noise-multiplier)")
+    parser.add_argument("--batch-size", type=int, help="expected batch size")
+    parser.add_argument("--noise-multiplier", type=float, help="needed unless it is the unknown")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, help="optimizer steps")
+    length.add_argument("--epochs", type=int, help="epochs")
+    parser.add_argument("--delta", type=float, help="needed with --epsilon unless it is the unknown")
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--epsilon", type=float, help="budget")
+    budget.add_argument("--max-advantage", type=float,
+                        help="budget: true minus false positive rate of the best membership attack")
+    budget.add_argument("--max-tpr", type=float, help="budget: true positive rate at --fpr of the best attack")
+    parser.add_argument("--fpr", type=float, help="false positive rate for --max-tpr")
+    parser.add_argument("--accountant", choices=ACCOUNTANTS,
+                        help="argument that bounds the cost (default: rdp; pld where installed for attacks)")
+    parser.set_defaults(run=_run_calibrate, parser=parser)
+
+
+def _run_epsilon(arguments):
+    sampling = plan_sampling(arguments.sampling, arguments.num_samples, arguments.batch_size, arguments.relation,
+                             arguments.unit)
+    _validate.real("noise_multiplier", arguments.noise_multiplier, low=0)
+    entries = planned_entries(sampling, arguments.noise_multiplier, _steps(arguments, sampling), arguments.unit)
+    if arguments.accountant != "all":
+        statement = _with_remarks(privacy_spent(entries, arguments.delta, arguments.accountant), sampling)
+        _print(asdict(statement), [statement], arguments.json)
+        return 0
+    statements = [privacy_spent(entries, arguments.delta, name) for name in ACCOUNTANTS]
+    if sampling.kind == SHUFFLE:
+        statements.append(privacy_spent(entries, arguments.delta, assume="poisson"))
+    statements = [_with_remarks(statement, sampling) for statement in statements]
+    _print([asdict(statement) for statement in statements], statements, arguments.json)
+    return 0
+
+
+def _with_remarks(statement, sampling):
+    if statement.delta < 1 / sampling.num_examples:
+        return statement
+    remark = f"delta is not below 1/{sampling.num_examples}: it allows to publish a record"
+    return replace(statement, note="; ".join(filter(None, (statement.note, remark))))
+
+
+def _steps(arguments, sampling):
+    if arguments.steps is not None:
+        return _validate.integer("steps", arguments.steps, low=1)
+    if arguments.epochs is None:
+        raise ValueError("steps or --epochs must be given.")
+    return _validate.integer("epochs", arguments.epochs, low=1) * calibration.plan_steps(sampling)
+
+
+def _run_calibrate(arguments):
+    name, value = _calibrated(arguments)
+    verdict = _verdict(arguments, name, value)
+    if arguments.json:
+        print(json.dumps(_finite({name.replace("-", "_"): value, **verdict})))
+    else:
+        print(f"{name:<18}{_short(value)}")
+        for key, item in verdict.items():
+            print(f"{key:<18}{_short(item)}")
+    return 0
+
+
+def _calibrated(arguments):
+    """(name of the unknown, its value)."""
+    unknown = arguments.find
+    if unknown == "batch-size":
+        return unknown, _batch_size(arguments)
+    _need(arguments, "batch_size")
+    sampling = _sampling(arguments)
+    if arguments.epsilon is None:
+        return unknown, _against_attacks(arguments, sampling)
+    accountant = arguments.accountant or "rdp"
+    if unknown == "delta":
+        _need(arguments, "noise_multiplier")
+        return unknown, calibration.delta_for(arguments.epsilon, sampling, arguments.noise_multiplier,
+                                              _steps(arguments, sampling), accountant, arguments.unit)
+    _need(arguments, "delta")
+    if unknown == "noise-multiplier":
+        return unknown, calibration.noise_multiplier_for(
+            arguments.epsilon, arguments.delta, sampling, _steps(arguments, sampling), accountant, arguments.unit)
+    _need(arguments, "noise_multiplier")
+    search = calibration.steps_for if unknown == "steps" else calibration.epochs_for
+    return unknown, search(arguments.epsilon, arguments.delta, sampling, arguments.noise_multiplier, accountant,
+                           arguments.unit)
+
+
+def _batch_size(arguments):
+    for name in ("epsilon", "noise_multiplier", "delta"):
+        _need(arguments, name)
+    sampling = plan_sampling(arguments.sampling, arguments.num_samples, 1, arguments.relation, arguments.unit)
+    return calibration.batch_size_for(arguments.epsilon, arguments.delta, sampling, arguments.noise_multiplier,
+                                      arguments.steps, arguments.epochs, arguments.accountant or "rdp",
+                                      arguments.unit)
+
+
+def _against_attacks(arguments, sampling):
+    if arguments.find != "noise-multiplier":
+        raise ValueError(f"--max-advantage and --max-tpr find the noise multiplier only, but got "
+                         f"--find {arguments.find}.")
+    steps = _steps(arguments, sampling)
+    if arguments.max_advantage is not None:
+        return calibration.noise_multiplier_for_advantage(arguments.max_advantage, sampling, steps,
+                                                          arguments.accountant, arguments.unit)
+    _need(arguments, "fpr")
+    return calibration.noise_multiplier_for_rates(arguments.max_tpr, arguments.fpr, sampling, steps,
+                                                  arguments.accountant, arguments.unit)
+
+
+def _verdict(arguments, name, value):
+    """What the calibrated run spends, where epsilon and delta are known."""
+    if arguments.epsilon is None:
+        return {"sampling": arguments.sampling, "unit": arguments.unit}
+    known = {"batch-size": arguments.batch_size, "noise-multiplier": arguments.noise_multiplier,
+             "steps": arguments.steps, "epochs": arguments.epochs, "delta": arguments.delta, name: value}
+    if name in ("steps", "epochs"):
+        known["epochs" if name == "steps" else "steps"] = None
+    if value == 0:
+        return {"note": f"not one of the {name} fits into the budget" if name != "delta" else ""}
+    sampling = plan_sampling(arguments.sampling, arguments.num_samples, known["batch-size"], arguments.relation,
+                             arguments.unit)
+    steps = known["steps"] or known["epochs"] * calibration.plan_steps(sampling)
+    entries = planned_entries(sampling, known["noise-multiplier"], steps, arguments.unit)
+    spent = asdict(privacy_spent(entries, known["delta"], arguments.accountant or "rdp"))
+    return {key: item for key, item in spent.items() if key.replace("_", "-") != name}
+
+
+def _sampling(arguments):
+    return plan_sampling(arguments.sampling, arguments.num_samples, arguments.batch_size, arguments.relation,
+                         arguments.unit)
+
+
+def _need(arguments, name):
+    if getattr(arguments, name) is None:
+        raise ValueError(f"{name} must be given to find {arguments.find}.")
+
+
+def _in_flags(message):
+    """An error message that names the flag instead of the argument of the function behind it."""
+    first, _, rest = message.partition(" ")
+    return f"{_FLAGS.get(first, first)} {rest}".rstrip()
+
+
+def _print(data, statements, as_json):
+    if as_json:
+        print(json.dumps(_finite(data)))
+        return
+    rows = [[_short(getattr(statement, column)) for column in _COLUMNS] for statement in statements]
+    _print_table(_COLUMNS, rows)
+
+
+def _print_table(header, rows):
+    widths = [max(len(row[i]) for row in [list(header), *rows]) for i in range(len(header))]
+    for row in [list(header), *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def _short(value):
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _finite(data):
+    """The same data with infinite numbers as strings, so that every JSON reader takes it."""
+    if isinstance(data, dict):
+        return {key: _finite(item) for key, item in data.items()}
+    if isinstance(data, list):
+        return [_finite(item) for item in data]
+    return "inf" if isinstance(data, float) and math.isinf(data) else data
