@@ -17,8 +17,11 @@ from mindarmour.privacy.diff_privacy.grads.layers.products import (
     SumOverPositions,
     product_gradient,
 )
-from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, UnitGradient, register_layer
+from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, UnitGradient, register_layer, reshape
 from mindarmour.privacy.diff_privacy.grads.taps import InputAndOutput, OutputOnly
+
+_transpose = ops.Transpose()
+_expand = ops.ExpandDims()
 
 
 def cheapest_form(positions, patch, outputs, group, device_target):
@@ -55,32 +58,23 @@ class GroupedWeightGradient(UnitGradient):
     def __init__(self, units, shape, conv, image, output):
         super().__init__(units, shape)
         self.filter_sizes = (units * shape[0], *shape[1:])
-        self.image = _UnitsAsChannels(units, image)
-        self.output = _UnitsAsChannels(units, output)
+        self.per_unit = image[0] // units
         self.correlate = Conv2DBackpropFilter(
             self.filter_sizes[0], conv.kernel_size, conv.pad_mode, _padding(conv), mode=conv.mode,
             stride=conv.stride, dilation=conv.dilation, group=units * conv.group)
 
     def construct(self, image, gradient):
-        return self.correlate(self.output(gradient), self.image(image), self.filter_sizes)
+        image = _units_as_channels(image, self.units, self.per_unit)
+        gradient = _units_as_channels(gradient, self.units, self.per_unit)
+        return self.correlate(gradient, image, self.filter_sizes)
 
 
-class _UnitsAsChannels(nn.Cell):
+def _units_as_channels(x, units, per_unit):
     """[units * m, C, H, W] to [m, units * C, H, W]."""
-
-    def __init__(self, units, shape):
-        super().__init__(auto_prefix=False)
-        per_unit = shape[0] // units
-        self.split = (units, per_unit, *shape[1:])
-        self.joined = (per_unit, units * shape[1], *shape[2:])
-        self.moves = per_unit > 1
-        self.reshape = ops.Reshape()
-        self.transpose = ops.Transpose()
-
-    def construct(self, x):
-        if self.moves:
-            x = self.transpose(self.reshape(x, self.split), (1, 0, 2, 3, 4))
-        return self.reshape(x, self.joined)
+    _, channels, height, width = x.shape
+    if per_unit > 1:
+        x = _transpose(reshape(x, (units, per_unit, channels, height, width)), (1, 0, 2, 3, 4))
+    return reshape(x, (per_unit, units * channels, height, width))
 
 
 class PatchGradient(UnitGradient):
@@ -99,13 +93,12 @@ class PatchGradient(UnitGradient):
                                  conv.dilation)
         self.planes = (rows * channels, 1, height, width)
         self.patches, self.columns = (rows, channels * taps, positions), (rows, output[1], positions)
-        self.transpose = ops.Transpose()
         self.product = product_gradient(units, rows // units * positions, channels * taps, output[1], shape)
 
     def hold(self, image, gradient):
-        patches = self.reshape(self.unfold(self.reshape(image, self.planes), self.kernel), self.patches)
-        gradient = self.reshape(gradient, self.columns)
-        return self.product.hold(self.transpose(patches, (0, 2, 1)), self.transpose(gradient, (0, 2, 1)))
+        patches = reshape(self.unfold(reshape(image, self.planes), self.kernel), self.patches)
+        gradient = reshape(gradient, self.columns)
+        return self.product.hold(_transpose(patches, (0, 2, 1)), _transpose(gradient, (0, 2, 1)))
 
     def squares(self, held):
         return self.product.squares(held)
@@ -120,10 +113,9 @@ class _Planar(nn.Cell):
     def __init__(self, gradient):
         super().__init__(auto_prefix=False)
         self.gradient = gradient
-        self.expand = ops.ExpandDims()
 
     def hold(self, a, b):
-        return self.gradient.hold(self.expand(a, 2), self.expand(b, 2))
+        return self.gradient.hold(_expand(a, 2), _expand(b, 2))
 
     def squares(self, held):
         return self.gradient.squares(held)

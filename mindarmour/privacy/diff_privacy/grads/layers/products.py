@@ -4,7 +4,18 @@ import math
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from mindarmour.privacy.diff_privacy.grads.layers.registry import KeepUsable, SquareNorms, UnitGradient
+from mindarmour.privacy.diff_privacy.grads.layers.registry import (
+    UnitGradient,
+    batched_product,
+    keep_usable,
+    reshape,
+    square_norms,
+)
+
+_sum = ops.ReduceSum()
+_relu = ops.ReLU()
+_product_of_transposed = ops.MatMul(transpose_a=True)
+_batched_product_of_transposed = ops.BatchMatMul(transpose_a=True)
 
 # A pass over one float of memory costs about as much time as this many operations of a matrix product on a CPU.
 FLOPS_PER_FLOAT = 64
@@ -53,10 +64,9 @@ class FullProduct(UnitGradient):
         super().__init__(units, shape)
         positions, inputs, outputs = sizes
         self.a_shape, self.b_shape = (units, positions, inputs), (units, positions, outputs)
-        self.product = ops.BatchMatMul(transpose_a=True)
 
     def construct(self, a, b):
-        return self.product(self.reshape(b, self.b_shape), self.reshape(a, self.a_shape))
+        return _batched_product_of_transposed(reshape(b, self.b_shape), reshape(a, self.a_shape))
 
 
 class _Factored(UnitGradient):
@@ -67,31 +77,24 @@ class _Factored(UnitGradient):
         positions, inputs, outputs = sizes
         self.a_shape, self.b_shape = (units, positions, inputs), (units, positions, outputs)
         self.a_flat, self.b_flat = (units * positions, inputs), (units * positions, outputs)
-        self.factor_shape = (units, 1, 1)
-        self.keep = KeepUsable(units, 3)
-        self.product = ops.MatMul(transpose_a=True)
+        self.unit_shape = (units, 1, 1)
 
     def hold(self, a, b):
-        return self.reshape(a, self.a_shape), self.reshape(b, self.b_shape)
+        return reshape(a, self.a_shape), reshape(b, self.b_shape)
 
     def total(self, held, factor, usable):
         a, b = held
-        b = self.keep(b * self.reshape(factor, self.factor_shape), usable)
-        total = self.product(self.reshape(b, self.b_flat), self.reshape(self.keep(a, usable), self.a_flat))
-        return self.reshape(total, self.shape)
+        b = keep_usable(b * reshape(factor, self.unit_shape), usable, self.unit_shape)
+        a = keep_usable(a, usable, self.unit_shape)
+        return reshape(_product_of_transposed(reshape(b, self.b_flat), reshape(a, self.a_flat)), self.shape)
 
 
 class OuterProduct(_Factored):
     """One position: |a b^T|^2 = |a|^2 |b|^2."""
 
-    def __init__(self, units, sizes, shape):
-        super().__init__(units, sizes, shape)
-        self.a_norms = SquareNorms(units, sizes[1])
-        self.b_norms = SquareNorms(units, sizes[2])
-
     def squares(self, held):
         a, b = held
-        return self.a_norms(a) * self.b_norms(b)
+        return square_norms(a, self.units, self.a_flat[1]) * square_norms(b, self.units, self.b_flat[1])
 
 
 class GramProduct(_Factored):
@@ -99,16 +102,14 @@ class GramProduct(_Factored):
 
     def __init__(self, units, sizes, shape):
         super().__init__(units, sizes, shape)
-        self.gram = ops.BatchMatMul(transpose_b=True)
-        self.row, self.flat = (units, 1, sizes[0] ** 2), (units,)
-        self.relu = ops.ReLU()
+        self.pairs = (units, 1, sizes[0] ** 2)
 
     def squares(self, held):
         a, b = held
-        similar_a = self.reshape(self.gram(a, a), self.row)
-        similar_b = self.reshape(self.gram(b, b), self.row)
+        similar = batched_product(reshape(batched_product(a, a), self.pairs),
+                                  reshape(batched_product(b, b), self.pairs))
         # a sum of squares that rounding may bring below zero
-        return self.relu(self.reshape(self.gram(similar_a, similar_b), self.flat))
+        return _relu(reshape(similar, (self.units,)))
 
 
 class SumOverPositions(UnitGradient):
@@ -126,10 +127,9 @@ class SumOverPositions(UnitGradient):
         axis = axis % len(output)
         before = output[0] // units * math.prod(output[1:axis])
         self.split = (units, before, output[axis], math.prod(output[axis + 1:]))
-        self.add = ops.ReduceSum()
 
     def construct(self, *taps):
-        return self.add(self.reshape(taps[-1], self.split), (1, 3))
+        return _sum(reshape(taps[-1], self.split), (1, 3))
 
 
 class NoGradient(UnitGradient):

@@ -7,6 +7,14 @@ from mindarmour.privacy.diff_privacy.grads.taps import InputAndOutput
 
 _RULES = {}
 
+# Shared primitives: MindSpore parses a function once but every Cell instance anew, so compile time asks for
+# functions over primitives, not for small Cells.
+reshape = ops.Reshape()
+select = ops.Select()
+zeros_like = ops.ZerosLike()
+product = ops.MatMul()
+batched_product = ops.BatchMatMul(transpose_b=True)
+
 
 class UnitGradient(nn.Cell):
     """Per-unit gradients of one Parameter, from what the taps of its layer read.
@@ -31,9 +39,6 @@ class UnitGradient(nn.Cell):
         self.units = units
         self.shape = tuple(shape)
         self.rows_shape = (units, math.prod(self.shape))
-        self.norms = SquareNorms(*self.rows_shape)
-        self.sum = WeightedSum(*self.rows_shape, self.shape)
-        self.reshape = ops.Reshape()
 
     def construct(self, *taps):
         """Every unit's gradient, float32 [units, *shape]."""
@@ -41,63 +46,31 @@ class UnitGradient(nn.Cell):
 
     def hold(self, *taps):
         """What `squares` and `total` share."""
-        return self.reshape(self.construct(*taps), self.rows_shape)
+        return reshape(self.construct(*taps), self.rows_shape)
 
     def squares(self, held):
         """Squared gradient norm of each unit, float32 [units]."""
-        return self.norms(held)
+        return square_norms(held, self.units, self.rows_shape[1])
 
     def total(self, held, factor, usable):
         """Sum of factor [units] times gradient; units with usable False (bool [units]) add exactly zero."""
-        return self.sum(held, factor, usable)
+        return reshape(weighted_sum(held, factor, usable, self.units), self.shape)
 
 
-class SquareNorms(nn.Cell):
-    """Squared norms of rows: float32 [n, size] to [n]. A batched product reads memory once, unlike square and sum."""
-
-    def __init__(self, n, size):
-        super().__init__(auto_prefix=False)
-        self.flat, self.row = (n,), (n, 1, size)
-        self.reshape = ops.Reshape()
-        self.product = ops.BatchMatMul(transpose_b=True)
-
-    def construct(self, rows):
-        rows = self.reshape(rows, self.row)
-        return self.reshape(self.product(rows, rows), self.flat)
+def square_norms(rows, units, size):
+    """Squared norm of each row of [units, size]. A batched product reads memory once, unlike square and sum."""
+    rows = reshape(rows, (units, 1, size))
+    return reshape(batched_product(rows, rows), (units,))
 
 
-class KeepUsable(nn.Cell):
-    """Zero what belongs to unusable units. Not a product with 0: what it drops may be NaN.
-
-    Args:
-        units (int): Units.
-        ndim (int): Rank of the values [units, ...].
-    """
-
-    def __init__(self, units, ndim):
-        super().__init__(auto_prefix=False)
-        self.shape = (units,) + (1,) * (ndim - 1)
-        self.reshape = ops.Reshape()
-        self.select = ops.Select()
-        self.zeros_like = ops.ZerosLike()
-
-    def construct(self, values, usable):
-        return self.select(self.reshape(usable, self.shape), values, self.zeros_like(values))
+def keep_usable(values, usable, shape):
+    """Zero what belongs to unusable units. Not a product with 0: what it drops may be NaN. `shape` is [units, 1...]."""
+    return select(reshape(usable, shape), values, zeros_like(values))
 
 
-class WeightedSum(nn.Cell):
-    """Sum of factor times row: float32 [units, size] to `shape`."""
-
-    def __init__(self, units, size, shape):
-        super().__init__(auto_prefix=False)
-        self.row, self.shape = (1, units), shape
-        self.reshape = ops.Reshape()
-        self.product = ops.MatMul()
-        self.keep = KeepUsable(units, 2)
-
-    def construct(self, rows, factor, usable):
-        factor = self.reshape(factor, self.row)
-        return self.reshape(self.product(factor, self.keep(rows, usable)), self.shape)
+def weighted_sum(rows, factor, usable, units):
+    """Sum over units of factor times row [units, size], as [1, size]; unusable units add exactly zero."""
+    return product(reshape(factor, (1, units)), keep_usable(rows, usable, (units, 1)))
 
 
 class LayerRule:
