@@ -31,8 +31,9 @@ def main(arguments=None):
                                                target_unclipped_quantile=cfg.target_unclipped_quantile,
                                                fraction_stddev=cfg.fraction_stddev)
     net_opt = nn.Momentum(params=network.trainable_params(), learning_rate=cfg.lr, momentum=cfg.momentum)
-    model = DPModel(micro_batches=cfg.micro_batches, norm_bound=cfg.norm_bound, noise_mech=noise_mech, clip_mech=clip_mech,
-                    network=network, loss_fn=net_loss, optimizer=net_opt, metrics={"Accuracy": Accuracy()})
+    model = DPModel(micro_batches=cfg.micro_batches, norm_bound=cfg.norm_bound, noise_mech=noise_mech,
+                    clip_mech=clip_mech, network=network, loss_fn=net_loss, optimizer=net_opt,
+                    metrics={"Accuracy": Accuracy()})
     return train_and_evaluate(cfg, network, model)
 
 

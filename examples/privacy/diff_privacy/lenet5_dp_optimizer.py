@@ -1,4 +1,4 @@
-"""LeNet-5 with an optimizer from DPOptimizerClassFactory, which brings the noise, and adaptive clipping.
+"""LeNet-5 with an optimizer that brings the noise, and an adaptive clipping bound.
 
     python lenet5_dp_optimizer.py [--data_path MNIST] [--device_target Ascend] [--epochs N] [--smoke]
 """

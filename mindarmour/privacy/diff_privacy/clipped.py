@@ -8,6 +8,7 @@ from mindspore import Tensor, nn
 from mindarmour.privacy.diff_privacy.batch_norm import refuse_batch_statistics
 from mindarmour.privacy.diff_privacy.clipping import FlatClipping
 from mindarmour.privacy.diff_privacy.grads.choose import choose_engine
+from mindarmour.privacy.diff_privacy.grads.engine import ENGINES
 from mindarmour.utils import _validate
 
 
@@ -32,6 +33,18 @@ class ClippedSum:
     norm_bound: float
     units: int
     examples_per_unit: int
+
+
+class _Jitted(nn.Cell):
+    """An engine as one graph in PyNative mode too, where it would be traced at each call."""
+
+    def __init__(self, engine):
+        super().__init__(auto_prefix=False)
+        self.engine = engine
+
+    @ms.jit
+    def construct(self, norm_bound, is_real, *columns):
+        return self.engine(norm_bound, is_real, *columns)
 
 
 def clipped_gradient_fn(network, loss_fn, norm_bound=1.0, micro_batches=None, engine="auto"):
@@ -66,6 +79,7 @@ def clipped_gradient_fn(network, loss_fn, norm_bound=1.0, micro_batches=None, en
     bound = _validate.real("norm_bound", norm_bound, low=0)
     if micro_batches is not None:
         _validate.integer("micro_batches", micro_batches, low=1)
+    _validate.choice("engine", engine, ENGINES)
     refuse_batch_statistics(network)
     built = {}
 
@@ -76,7 +90,8 @@ def clipped_gradient_fn(network, loss_fn, norm_bound=1.0, micro_batches=None, en
             raise ValueError(f"Every batch must have {built.get('rows', rows)} rows, a multiple of micro_batches = "
                              f"{micro_batches}, but one has {rows}. Pad it and mark the padding in is_real.")
         if "engine" not in built:
-            built["engine"], _ = choose_engine(engine, network, loss_fn, FlatClipping(), units, columns)
+            chosen, _ = choose_engine(engine, network, loss_fn, FlatClipping(), units, columns)
+            built["engine"] = _Jitted(chosen) if chosen.compiled else chosen
             built["engine"].set_train()
         mask = Tensor(np.ones(rows, np.float32)) if is_real is None else Tensor(is_real).astype(ms.float32)
         total, norms, loss, dropped = built["engine"](Tensor(bound, ms.float32), mask, *columns)

@@ -173,6 +173,7 @@ class TrainStep(nn.Cell):
         self._mask_position = None
         self._rows = None
         self._step = None
+        self._homes = None
         self._dropped = []
 
     @property
@@ -220,9 +221,24 @@ class TrainStep(nn.Cell):
         return columns[:place] + columns[place + 1:], columns[place].astype(ms.float32)
 
     def _prepare(self, columns, is_real):
-        if self._step is not None:
+        if self._step is not None and not self._parameters_moved():
             return
-        self._rows = int(is_real.shape[0])
+        if self._rows is None:
+            self._rows = int(is_real.shape[0])
+        self._build(columns)
+
+    def _parameters_moved(self):
+        """Whether set_data or load_param_into_net replaced a parameter's memory.
+
+        In PyNative mode a compiled function keeps the memory it was compiled with: it would go on training weights
+        that nobody sees. Then the step is compiled again.
+        """
+        return ms.get_context("mode") == ms.PYNATIVE_MODE and self._memory() != self._homes
+
+    def _memory(self):
+        return [parameter.data_ptr() for parameter in self.get_parameters()]
+
+    def _build(self, columns):
         if self.plan.sampling is None:
             everybody = Sampling(FULL, self._rows, self._rows, ZERO_OUT)
             self.plan = replace(self.plan, sampling=everybody)
@@ -236,6 +252,7 @@ class TrainStep(nn.Cell):
         kind = _CompiledStep if engine.compiled else _HostStep
         self._step = kind(clip, update, _RealUnits(units))
         self._step.set_train()
+        self._homes = self._memory()
 
     def _fill(self, columns, is_real):
         """A last partial batch is filled with holes: same shapes, same divisor, same guarantee."""

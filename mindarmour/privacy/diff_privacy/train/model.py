@@ -8,7 +8,7 @@ from mindspore.train import Callback, Model
 from mindarmour.privacy.accounting.events import SHUFFLE
 from mindarmour.privacy.diff_privacy.batch_norm import refuse_batch_statistics
 from mindarmour.privacy.diff_privacy.clipping import FlatClipping
-from mindarmour.privacy.diff_privacy.grads.engine import loss_reduction
+from mindarmour.privacy.diff_privacy.grads.engine import ENGINES, loss_reduction
 from mindarmour.privacy.diff_privacy.mechanisms.mechanisms import (
     AdaClippingWithGaussianRandom,
     NoiseAdaGaussianRandom,
@@ -21,7 +21,6 @@ from mindarmour.utils import LogUtil, _validate
 
 LOGGER = LogUtil.get_instance()
 TAG = "DPModel"
-ENGINES = ("auto", "ghost", "vmap", "loop")
 # Largest loss scale kept where the manager would move it: moving it would react to single examples.
 _HELD_LOSS_SCALE = 1024.0
 
