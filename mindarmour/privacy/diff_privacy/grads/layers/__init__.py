@@ -1,5 +1,5 @@
 """Rules for layer kinds: per-unit squared norms and clipped sums. Importing this package registers them."""
-from mindarmour.privacy.diff_privacy.grads.layers import conv, dense
+from mindarmour.privacy.diff_privacy.grads.layers import attention, conv, conv3d, dense, embedding, norm, prelu
 from mindarmour.privacy.diff_privacy.grads.layers.registry import (
     LayerRule,
     UnitGradient,
@@ -8,4 +8,5 @@ from mindarmour.privacy.diff_privacy.grads.layers.registry import (
     rule_class_for,
 )
 
-__all__ = ["LayerRule", "UnitGradient", "conv", "dense", "register_layer", "registered_layers", "rule_class_for"]
+__all__ = ["LayerRule", "UnitGradient", "attention", "conv", "conv3d", "dense", "embedding", "norm", "prelu",
+           "register_layer", "registered_layers", "rule_class_for"]
