@@ -7,8 +7,8 @@ from mindspore.train.callback import Callback
 
 from mindarmour.privacy.sup_privacy import MaskLayerDes, SuppressMasker, SuppressModel, SuppressPrivacyFactory
 
-STEPS, EPOCHS = 8, 5
-PLAN = {"end_epoch": EPOCHS, "batch_num": STEPS, "start_epoch": 2, "mask_times": 16, "lr": 0.05, "sparse_end": 0.9}
+STEPS, EPOCHS = 6, 4
+PLAN = {"end_epoch": EPOCHS, "batch_num": STEPS, "start_epoch": 2, "mask_times": 9, "lr": 0.05, "sparse_end": 0.9}
 
 
 class Net(nn.Cell):
@@ -69,7 +69,7 @@ class Watch(Callback):
 
 def masks_of(ctrl):
     """Parameter name to mask, True where a weight is kept."""
-    return {name.split(".", 1)[1]: mask.asnumpy() for name, mask in ctrl.parameters_dict().items()
+    return {name.split(".", 1)[1]: mask.asnumpy().copy() for name, mask in ctrl.parameters_dict().items()
             if name.startswith("suppress_mask.")}
 
 

@@ -86,4 +86,5 @@ def test_refuses_bad_arguments(name, value, error):
 def test_documented_attributes():
     described = MaskLayerDes("fc1.weight", 2, True, False, -1)
     assert (described.layer_name, described.grad_idx, described.is_add_noise, described.is_lower_clip,
-            described.min_num, described.upper_bound, described.inited) == ("fc1.weight", 2, True, False, -1, 1.2, False)
+            described.min_num, described.upper_bound) == ("fc1.weight", 2, True, False, -1, 1.2)
+    assert described.inited is False

@@ -69,7 +69,8 @@ def test_grows_and_ends_at_the_target(plan):
 
 
 def test_documented_settings():
-    assert (DOCUMENTED.first_step, DOCUMENTED.last_step, DOCUMENTED.total, DOCUMENTED.stride) == (3751, 18748, 15000, 15)
+    assert (DOCUMENTED.first_step, DOCUMENTED.last_step, DOCUMENTED.total, DOCUMENTED.stride) == (
+        3751, 18748, 15000, 15)
     assert len(DOCUMENTED.update_steps()) == 1001
     assert float(DOCUMENTED.sparsity(3751 + 7500)) == pytest.approx(0.95 * 7 / 8)
 

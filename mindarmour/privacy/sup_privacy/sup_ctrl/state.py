@@ -28,7 +28,7 @@ class SparsityRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class MaskedLayer:
-    """One described layer with its parameter and its mask; the flat views are copies on the host."""
+    """One described layer with its parameter and its mask. The flat arrays may share memory with them."""
 
     des: MaskLayerDes
     weight: Parameter

@@ -1,0 +1,67 @@
+"""Suppress-privacy training of LeNet-5 with the documented settings.
+
+    python examples/privacy/sup_privacy/sup_privacy.py                     # the embedded 5,000 digits, about a minute
+    python examples/privacy/sup_privacy/sup_privacy.py --data_path MNIST   # a folder with train and test
+    python examples/privacy/sup_privacy/sup_privacy.py --compare           # and attack three networks
+
+Writes a checkpoint of each epoch, with masks and position, and a picture of the sparsity to --output_path.
+"""
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+import mindspore as ms
+from mindspore.train.callback import CheckpointConfig, ModelCheckpoint
+
+from examples.privacy.sup_privacy.sup_privacy_config import mnist_cfg
+from examples.privacy.sup_privacy.training import datasets, train_suppressed
+from mindarmour.privacy.sup_privacy import plot_sparsity
+
+
+def parse(arguments=None):
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data_path", help="folder with train and test in IDX format; default: the embedded digits")
+    parser.add_argument("--device_target", default="CPU", choices=("CPU", "Ascend", "GPU"))
+    parser.add_argument("--mode", default="graph", choices=("graph", "pynative"))
+    parser.add_argument("--epochs", type=int, default=mnist_cfg.end_epoch, help="end_epoch, when the target is reached")
+    parser.add_argument("--output_path", default="trained_ckpt_file")
+    parser.add_argument("--compare", action="store_true", help="also train an ordinary and a DP network, attack all")
+    parser.add_argument("--smoke", action="store_true", help="a tiny run that shows that everything works")
+    return parser.parse_args(arguments)
+
+
+def settings(args):
+    """The documented settings, with what the command line changes."""
+    cfg = type(mnist_cfg)(mnist_cfg)
+    cfg.end_epoch = 1 if args.smoke else args.epochs
+    cfg.start_epoch = min(cfg.start_epoch, cfg.end_epoch)
+    cfg.smoke = args.smoke
+    return cfg
+
+
+def main(arguments=None):
+    """Train, evaluate, and report; returns the accuracy and the sparsity."""
+    args = parse(arguments)
+    ms.set_context(mode=ms.GRAPH_MODE if args.mode == "graph" else ms.PYNATIVE_MODE)
+    ms.set_device(args.device_target)
+    cfg = settings(args)
+    folder = Path(args.output_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    train_data, test_data = datasets(args.data_path, cfg)
+    checkpoint = ModelCheckpoint("checkpoint_lenet_sup", str(folder),
+                                 CheckpointConfig(train_data.get_dataset_size(), keep_checkpoint_max=cfg.end_epoch))
+    net, model, ctrl = train_suppressed(train_data, cfg, [checkpoint], progress=True)
+    accuracy = model.eval(test_data)["accuracy"]
+    print(ctrl.progress_line())
+    print(f"accuracy {accuracy:.4f}, picture {plot_sparsity(ctrl, folder / 'sparsity.png')}")
+    if args.compare:
+        from examples.privacy.sup_privacy.compare import compare
+        print(compare(args.data_path, cfg, net))
+    return accuracy, ctrl.history[-1].total
+
+
+if __name__ == "__main__":
+    main()
