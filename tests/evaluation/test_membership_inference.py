@@ -51,7 +51,7 @@ def test_documented_use(mode):
 def test_every_method_finds_what_there_is_and_is_repeatable():
     metrics = [*METRICS, "auc", "tpr@1%fpr", "tpr@0.1%fpr", "balanced_accuracy", "advantage"]
     audited = dataset(200, 2.0, 2), dataset(200, 0.0, 3)
-    runs = [attack_of(config=ALL_CONFIG, members=60, others=60).eval(*audited, metrics) for _ in range(2)]
+    runs = [attack_of(config=ALL_CONFIG, members=100, others=100).eval(*audited, metrics) for _ in range(2)]
     assert runs[0] == runs[1]
     assert len(runs[0]) == 4
     for entry in runs[0]:

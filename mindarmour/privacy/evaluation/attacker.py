@@ -27,12 +27,22 @@ def _get_attack_model(features, labels, config, n_jobs=-1):
     """
     method = method_of(config)
     search = search_of(method, config["params"], len(labels), _validate.integer("n_jobs", n_jobs))
+    return _fit_quietly(search, features, labels)
+
+
+def refitted(search, features, labels):
+    """The classifier that a search chose, fitted on other data."""
+    from sklearn.base import clone
+    return _fit_quietly(clone(search.best_estimator_), features, labels)
+
+
+def _fit_quietly(estimator, features, labels):
     with warnings.catch_warnings():
         # not converged within the documented 300 iterations: the search still compares the candidates fairly
         warnings.filterwarnings("ignore", message=".*(converge|Maximum iterations|max_iter).*")
         # older and newer spellings of the same solver settings
         warnings.filterwarnings("ignore", category=FutureWarning, module="sklearn")
-        return search.fit(features, labels)
+        return estimator.fit(features, labels)
 
 
 def search_of(method, params, num_records, n_jobs):

@@ -8,7 +8,7 @@ import numpy as np
 from mindarmour.privacy.evaluation import roc
 from mindarmour.privacy.evaluation._check_config import method_of, verify_config_params
 from mindarmour.privacy.evaluation.attack_result import AttackResult
-from mindarmour.privacy.evaluation.attacker import _get_attack_model
+from mindarmour.privacy.evaluation.attacker import _get_attack_model, refitted
 from mindarmour.privacy.evaluation.forward import predict_queries
 from mindarmour.privacy.evaluation.records import read_records
 from mindarmour.privacy.evaluation.signals import checked_labels, checked_logits, logit_scaled_confidence
@@ -22,7 +22,7 @@ _SAME_RECORD = 1e-4
 
 @dataclass(frozen=True)
 class _FittedAttack:
-    """One attack: fitted on all records, and once per fold without that fold."""
+    """One attack: parameters chosen and classifier fitted on all records, then fitted once without each fold."""
 
     method: str
     full: object
@@ -100,10 +100,9 @@ class MembershipInference:
         self._attacks = [self._fit(config) for config in attack_config]
 
     def _fit(self, config):
-        everyone = np.ones(len(self._folds), bool)
-        kept = [everyone, *(self._folds != fold for fold in range(_FOLDS))]
-        models = [_get_attack_model(*self._balanced(chosen), config, self.n_jobs) for chosen in kept]
-        return _FittedAttack(method_of(config), models[0], tuple(models[1:]))
+        search = _get_attack_model(*self._balanced(np.ones(len(self._folds), bool)), config, self.n_jobs)
+        per_fold = [refitted(search, *self._balanced(self._folds != fold)) for fold in range(_FOLDS)]
+        return _FittedAttack(method_of(config), search, tuple(per_fold))
 
     def _balanced(self, chosen):
         """Equally many members and non-members among the chosen records, in random but fixed order."""
