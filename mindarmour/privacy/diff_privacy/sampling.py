@@ -91,7 +91,7 @@ class PaddedBatches:
     """
 
     def __init__(self, columns, draws, steps, size, sampling):
-        self._columns = columns
+        self.columns = columns
         self._draws = draws
         self._steps = steps
         self._size = size
@@ -107,7 +107,7 @@ class PaddedBatches:
             yield tuple(self._batch(index))
 
     def _batch(self, index):
-        for column, (shape, dtype) in zip(self._columns, self._rows):
+        for column, (shape, dtype) in zip(self.columns, self._rows):
             batch = np.zeros((self._size, *shape), dtype)
             if len(index):
                 batch[:len(index)] = column[index]

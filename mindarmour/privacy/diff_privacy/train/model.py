@@ -3,11 +3,13 @@ import contextlib
 from dataclasses import replace
 
 from mindspore import amp, nn
-from mindspore.train import Callback, Model
+from mindspore.train import Model
 
 from mindarmour.privacy.accounting.events import SHUFFLE
 from mindarmour.privacy.diff_privacy.batch_norm import refuse_batch_statistics
+from mindarmour.privacy.diff_privacy.checkpoint import LedgerCallback, restored
 from mindarmour.privacy.diff_privacy.clipping import FlatClipping
+from mindarmour.privacy.diff_privacy.fingerprint import fingerprint
 from mindarmour.privacy.diff_privacy.grads.engine import ENGINES, loss_reduction
 from mindarmour.privacy.diff_privacy.mechanisms.mechanisms import (
     AdaClippingWithGaussianRandom,
@@ -23,16 +25,6 @@ LOGGER = LogUtil.get_instance()
 TAG = "DPModel"
 # Largest loss scale kept where the manager would move it: moving it would react to single examples.
 _HELD_LOSS_SCALE = 1024.0
-
-
-class _EpochMarker(Callback):
-    """Tells the ledger where epochs start, and looks at dropped units where they end."""
-
-    def on_train_epoch_begin(self, run_context):
-        run_context.original_args().train_network.ledger.start_epoch()
-
-    def on_train_epoch_end(self, run_context):
-        run_context.original_args().train_network.warn_about_dropped_units()
 
 
 class DPModel(Model):
@@ -116,14 +108,33 @@ class DPModel(Model):
                 could put copies of one record into one batch.
         """
         with self._training_on(train_dataset, dataset_sink_mode):
-            super().train(epoch, train_dataset, _with_marker(callbacks), False, sink_size, initial_epoch)
+            super().train(epoch, train_dataset, _with_ledger(callbacks), False, sink_size, initial_epoch)
 
     def fit(self, epoch, train_dataset, valid_dataset=None, valid_frequency=1, callbacks=None,
             dataset_sink_mode=False, valid_dataset_sink_mode=False, sink_size=-1, initial_epoch=0):
         """Train and evaluate as `Model.fit` does; see `train`."""
         with self._training_on(train_dataset, dataset_sink_mode):
-            super().fit(epoch, train_dataset, valid_dataset, valid_frequency, _with_marker(callbacks), False,
+            super().fit(epoch, train_dataset, valid_dataset, valid_frequency, _with_ledger(callbacks), False,
                         valid_dataset_sink_mode, sink_size, initial_epoch)
+
+    def restore(self, checkpoint, acknowledge=None):
+        """Continue a run from a checkpoint that `ModelCheckpoint` wrote while a DPModel trained.
+
+        Loads weights, optimizer state, bound and ledger; what was spent stays spent, and seeded noise goes on where
+        it stopped. Follow with `train(..., initial_epoch=...)` as with a plain Model.
+
+        Args:
+            checkpoint (str, dict): Path, or what `mindspore.load_checkpoint` returned.
+            acknowledge (str, optional): Without a ledger in the checkpoint epsilon is infinite, because nothing is
+                known of how its weights came to be. A statement given here, for example 'pretrained on public
+                data', is written into the ledger and vouches for them; it also allows training on other data than
+                the ledger's.
+
+        Raises:
+            LedgerMismatchError: The checkpoint's ledger was cut short or edited.
+            ValueError: The checkpoint lacks parameters of the network.
+        """
+        self.train_network.ledger = restored(self.train_network, checkpoint, acknowledge)
 
     @contextlib.contextmanager
     def _training_on(self, dataset, dataset_sink_mode):
@@ -133,6 +144,7 @@ class DPModel(Model):
         sampling = claim_of(dataset)
         names = dataset.get_col_names()
         place = names.index(MASK_COLUMN) if MASK_COLUMN in names else None
+        self.ledger.spend_on(fingerprint(dataset))
         self.train_network.bind(replace(self._plan, sampling=sampling), place)
         if sampling.kind == SHUFFLE:
             LOGGER.info(TAG, "The data set is a partition (shuffle and batch): no amplification by sampling. "
@@ -146,10 +158,10 @@ class DPModel(Model):
             self._loss_fn = loss_fn
 
 
-def _with_marker(callbacks):
-    if callbacks is None:
-        callbacks = []
-    return [_EpochMarker(), *(callbacks if isinstance(callbacks, (list, tuple)) else [callbacks])]
+def _with_ledger(callbacks):
+    if not isinstance(callbacks, (list, tuple)):
+        callbacks = [] if callbacks is None else [callbacks]
+    return [LedgerCallback(callbacks), *callbacks]
 
 
 def _check_model_arguments(kwargs):
