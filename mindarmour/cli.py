@@ -5,9 +5,11 @@ import math
 import sys
 from dataclasses import asdict, replace
 
-from mindarmour.privacy.accounting import calibration
+from mindarmour.privacy.accounting import calibration, ledger_file
 from mindarmour.privacy.accounting.events import RELATIONS, SAMPLINGS, SHUFFLE
+from mindarmour.privacy.accounting.ledger import combine
 from mindarmour.privacy.accounting.planning import UNITS, plan_sampling, planned_entries
+from mindarmour.privacy.accounting.release_events import ReleaseEvent
 from mindarmour.privacy.accounting.spent import ACCOUNTANTS, privacy_spent
 from mindarmour.utils import _validate
 
@@ -16,6 +18,7 @@ _FLAGS = {"num_examples": "--num-samples", "noise_multiplier": "--noise-multipli
           "false_positive_rate": "--fpr", "true_positive_rate": "--max-tpr", "advantage": "--max-advantage",
           "epsilon": "--epsilon", "delta": "--delta", "steps": "--steps", "epochs": "--epochs",
           "relation": "--relation", "sampling": "--sampling", "fpr": "--fpr"}
+_ENTRY = ("steps", "epoch", "sampling", "samples", "batch", "noise", "unit", "relation", "source")
 _COLUMNS = ("epsilon", "delta", "accountant", "sampling", "relation", "kind", "note")
 
 
@@ -33,7 +36,7 @@ def main(argv=None):
         argv (list[str], optional): Arguments; None takes those of the process.
 
     Returns:
-        int, the exit status: 0, or 1 when `ledger verify` found a broken ledger. Bad input exits with 2.
+        int, the exit status 0. Bad input, also a ledger that is missing, cut short or edited, exits with 2.
     """
     parser = build_parser()
     arguments = parser.parse_args(argv)
@@ -52,6 +55,7 @@ def build_parser():
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_epsilon(commands)
     _add_calibrate(commands)
+    _add_ledger(commands)
     return parser
 
 
@@ -106,20 +110,111 @@ def _add_calibrate(commands):
     parser.set_defaults(run=_run_calibrate, parser=parser)
 
 
+def _add_ledger(commands):
+    ledger = commands.add_parser("ledger", help="ledgers in checkpoints", description="Ledgers in checkpoints.")
+    actions = ledger.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=_Parser)
+    for name, run, text in (
+            ("show", _run_show, "what ran, and what it spent"),
+            ("verify", _run_verify, "whether ledgers are complete and unedited"),
+            ("add", _run_add, "what several checkpoints spent together, shared history counted once")):
+        parser = actions.add_parser(name, help=text, description=f"Print {text}.")
+        parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="checkpoint or ledger file")
+        parser.add_argument("--json", action="store_true", help="print JSON")
+        if name != "verify":
+            parser.add_argument("--delta", type=float, default=1e-5, help="default: 1e-5")
+            parser.add_argument("--accountant", choices=(*ACCOUNTANTS, "all"), default="rdp", help="default: rdp")
+        if name == "add":
+            parser.add_argument("--output", metavar="FILE", help="write the combined ledger to a file")
+        parser.set_defaults(run=run, parser=parser)
+
+
+def _run_show(arguments):
+    reports = []
+    for path in arguments.checkpoints:
+        ledger = ledger_file.load(path)
+        reports.append({"file": path, "steps": ledger.steps, "segments": [_segment(s) for s in ledger.segments],
+                        "spent": _spent(ledger, arguments)})
+    if arguments.json:
+        print(json.dumps(_finite(reports)))
+        return 0
+    for report in reports:
+        print(f"{report['file']}: {report['steps']} steps in {len(report['segments'])} run(s)")
+        rows = [[segment["run"], *(_short(entry[key]) for key in _ENTRY)]
+                for segment in report["segments"] for entry in segment["entries"]]
+        _print_table(("run", *_ENTRY), rows)
+        notes = [f"run {segment['run']}: {segment['note']}" for segment in report["segments"] if segment["note"]]
+        print("\n".join([*notes, ""]))
+        _print_statements(report["spent"])
+    return 0
+
+
+def _run_verify(arguments):
+    verdicts = []
+    for path in arguments.checkpoints:
+        try:
+            verdicts.append({"file": path, "valid": True, "steps": ledger_file.load(path).steps, "reason": ""})
+        except (ValueError, OSError) as error:
+            verdicts.append({"file": path, "valid": False, "steps": None, "reason": str(error)})
+    if arguments.json:
+        print(json.dumps(verdicts))
+    for verdict in verdicts:
+        if not verdict["valid"]:
+            print(f"{arguments.parser.prog}: error: {verdict['reason']}", file=sys.stderr)
+        elif not arguments.json:
+            print(f"{verdict['file']}: complete and unedited, {verdict['steps']} steps")
+    return 0 if all(verdict["valid"] for verdict in verdicts) else 2
+
+
+def _run_add(arguments):
+    total = combine([ledger_file.load(path) for path in arguments.checkpoints])
+    spent = _spent(total, arguments)
+    if arguments.output:
+        ledger_file.save(total, arguments.output)
+    if arguments.json:
+        print(json.dumps(_finite({"files": arguments.checkpoints, "steps": total.steps,
+                                  "runs": [segment.run for segment in total.segments], "spent": spent})))
+    else:
+        print(f"{len(arguments.checkpoints)} file(s): {total.steps} steps in {len(total.segments)} run(s)\n")
+        _print_statements(spent)
+    return 0
+
+
+def _segment(segment):
+    """A segment as plain data, each entry flat."""
+    return {"run": segment.run, "data": segment.data, "note": segment.note, "epochs": segment.epochs,
+            "entries": [_entry(entry) for entry in segment.entries]}
+
+
+def _entry(entry):
+    event, sampling = entry.event, entry.event.sampling
+    if isinstance(event, ReleaseEvent):
+        noise = f"epsilon {event.epsilon:g}"
+    else:
+        noise = float(event.effective_multiplier)
+    return {"steps": entry.steps, "epoch": entry.epoch, "sampling": sampling.kind, "samples": sampling.num_examples,
+            "batch": sampling.batch_size, "noise": noise, "unit": event.unit, "relation": sampling.relation,
+            "source": event.noise_source}
+
+
+def _spent(ledger, arguments):
+    names = ACCOUNTANTS if arguments.accountant == "all" else (arguments.accountant,)
+    return [asdict(privacy_spent(ledger.entries, arguments.delta, name)) for name in names]
+
+
 def _run_epsilon(arguments):
     sampling = plan_sampling(arguments.sampling, arguments.num_samples, arguments.batch_size, arguments.relation,
                              arguments.unit)
     _validate.real("noise_multiplier", arguments.noise_multiplier, low=0)
     entries = planned_entries(sampling, arguments.noise_multiplier, _steps(arguments, sampling), arguments.unit)
-    if arguments.accountant != "all":
-        statement = _with_remarks(privacy_spent(entries, arguments.delta, arguments.accountant), sampling)
-        _print(asdict(statement), [statement], arguments.json)
-        return 0
-    statements = [privacy_spent(entries, arguments.delta, name) for name in ACCOUNTANTS]
-    if sampling.kind == SHUFFLE:
+    names = ACCOUNTANTS if arguments.accountant == "all" else (arguments.accountant,)
+    statements = [privacy_spent(entries, arguments.delta, name) for name in names]
+    if arguments.accountant == "all" and sampling.kind == SHUFFLE:
         statements.append(privacy_spent(entries, arguments.delta, assume="poisson"))
-    statements = [_with_remarks(statement, sampling) for statement in statements]
-    _print([asdict(statement) for statement in statements], statements, arguments.json)
+    statements = [asdict(_with_remarks(statement, sampling)) for statement in statements]
+    if arguments.json:
+        print(json.dumps(_finite(statements if arguments.accountant == "all" else statements[0])))
+    else:
+        _print_statements(statements)
     return 0
 
 
@@ -230,12 +325,8 @@ def _in_flags(message):
     return f"{_FLAGS.get(first, first)} {rest}".rstrip()
 
 
-def _print(data, statements, as_json):
-    if as_json:
-        print(json.dumps(_finite(data)))
-        return
-    rows = [[_short(getattr(statement, column)) for column in _COLUMNS] for statement in statements]
-    _print_table(_COLUMNS, rows)
+def _print_statements(statements):
+    _print_table(_COLUMNS, [[_short(statement[column]) for column in _COLUMNS] for statement in statements])
 
 
 def _print_table(header, rows):
