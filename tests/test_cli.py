@@ -1,0 +1,229 @@
+"""The command line: what it prints, how it refuses, and that it starts without MindSpore."""
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mindarmour import cli
+from mindarmour.privacy.accounting import Ledger, StepEvent, ledger_file
+from mindarmour.privacy.accounting.planning import plan_sampling
+
+RUN = ["--num-samples", "60000", "--batch-size", "256"]
+EPSILON = ["epsilon", *RUN, "--delta", "1e-5"]
+
+
+def call(capsys, *arguments):
+    """(exit status, output, errors) of the command in this process."""
+    try:
+        status = cli.main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        status = stop.code
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def answer(capsys, *arguments):
+    status, out, err = call(capsys, *arguments, "--json")
+    assert status == 0 and not err
+    return json.loads(out)
+
+
+def test_epsilon_of_the_published_example(capsys):
+    spent = answer(capsys, *EPSILON, "--noise-multiplier", 1.1, "--steps", 14062)
+    assert spent["epsilon"] == pytest.approx(2.59656, rel=1e-4)
+    assert {key: spent[key] for key in ("delta", "accountant", "sampling", "relation", "kind")} == {
+        "delta": 1e-5, "accountant": "rdp", "sampling": "poisson", "relation": "add-or-remove", "kind": "guarantee"}
+
+
+@pytest.mark.parametrize("sampling, relation, epsilon", [
+    ("poisson", "add-or-remove", 1.3516163), ("balls-in-bins", "add-or-remove", 1.3185624),
+    ("shuffle", "zero-out", 17.856587), ("fixed", "replace-one", 12.069), ("full", "add-or-remove", 1375.3497)])
+def test_every_sampler(capsys, sampling, relation, epsilon):
+    spent = answer(capsys, *EPSILON, "--noise-multiplier", 1, "--epochs", 10, "--sampling", sampling)
+    assert spent["epsilon"] == pytest.approx(epsilon, rel=1e-4)
+    assert spent["relation"] == relation and spent["sampling"] == sampling and spent["kind"] == "guarantee"
+
+
+def test_all_accountants_are_a_list(capsys):
+    pytest.importorskip("dp_accounting")
+    spent = answer(capsys, *EPSILON, "--noise-multiplier", 1, "--steps", 100, "--accountant", "all")
+    assert [item["accountant"] for item in spent] == ["rdp", "pld", "zcdp"]
+    assert spent[1]["epsilon"] < spent[0]["epsilon"] < spent[2]["epsilon"]
+
+
+def test_all_shows_the_poisson_number_of_shuffled_data_as_an_assumption(capsys):
+    spent = answer(capsys, *EPSILON, "--noise-multiplier", 1, "--epochs", 10, "--accountant", "all",
+                   "--sampling", "shuffle")
+    assert [item["kind"] for item in spent] == ["guarantee"] * 3 + ["assumption"]
+    assert spent[3]["epsilon"] == pytest.approx(1.3516163, rel=1e-4)
+
+
+def test_micro_batches_count_with_half_the_noise(capsys):
+    pytest.importorskip("dp_accounting")
+    whole = answer(capsys, *EPSILON, "--noise-multiplier", 1.0, "--epochs", 10, "--unit", "micro-batch",
+                   "--accountant", "pld")
+    assert whole["epsilon"] == pytest.approx(9.4358891, rel=0.01)
+    assert whole["relation"] == "zero-out"
+
+
+def test_table_for_people(capsys):
+    status, out, _ = call(capsys, *EPSILON, "--noise-multiplier", 1.1, "--steps", 14062)
+    header, row = out.splitlines()
+    assert status == 0 and header.split() == ["epsilon", "delta", "accountant", "sampling", "relation", "kind", "note"]
+    assert row.split()[0] == "2.59656"
+
+
+def test_a_large_delta_is_remarked(capsys):
+    assert "1/60000" in answer(capsys, "epsilon", *RUN, "--delta", 1e-3, "--noise-multiplier", 1, "--steps", 9)["note"]
+
+
+def test_calibration_keeps_the_budget(capsys):
+    found = answer(capsys, "calibrate", *RUN, "--delta", 1e-5, "--epsilon", 3, "--steps", 14062)
+    assert found["noise_multiplier"] == pytest.approx(1.0141, abs=2e-4)
+    assert found["epsilon"] <= 3 and found["kind"] == "guarantee"
+    spent = answer(capsys, *EPSILON, "--noise-multiplier", found["noise_multiplier"], "--steps", 14062)
+    assert spent["epsilon"] == found["epsilon"]
+
+
+@pytest.mark.parametrize("find, key, expected, options", [
+    ("steps", "steps", 18338, ()),
+    ("epochs", "epochs", 78, ()),
+    ("batch-size", "batch_size", 329, ("--epochs", 60)),
+    ("delta", "delta", 4.65e-7, ("--steps", 14062))])
+def test_calibration_of_the_rest(capsys, find, key, expected, options):
+    found = answer(capsys, "calibrate", *RUN, "--delta", 1e-5, "--epsilon", 3, "--noise-multiplier", 1.1,
+                   "--find", find, *options)
+    assert found[key] == pytest.approx(expected, rel=1e-3)
+    assert found["epsilon"] <= 3
+
+
+def test_calibration_against_attacks(capsys):
+    # one Gaussian an epoch: mu with advantage 2 Phi(mu / 2) - 1 = 0.1 is 0.25132, over ten epochs sqrt(10) / mu
+    shuffled = ("calibrate", *RUN, "--epochs", 10, "--sampling", "shuffle")
+    advantage = answer(capsys, *shuffled, "--max-advantage", 0.1)
+    assert advantage["noise_multiplier"] == pytest.approx(10 ** 0.5 / 0.2513227, rel=2e-3)
+    rates = answer(capsys, *shuffled, "--max-tpr", 0.05, "--fpr", 0.01)
+    assert rates["noise_multiplier"] == pytest.approx(10 ** 0.5 / 0.6814942, rel=2e-3)
+
+
+@pytest.mark.parametrize("arguments, told", [
+    ([], "COMMAND"),
+    (["noise"], "noise"),
+    ([*EPSILON, "--noise-multiplier", "1"], "--steps"),
+    ([*EPSILON, "--noise-multiplier", "one", "--steps", "5"], "--noise-multiplier"),
+    ([*EPSILON, "--noise-multiplier", "nan", "--steps", "5"], "--noise-multiplier"),
+    ([*EPSILON, "--noise-multiplier", "0", "--steps", "5"], "--noise-multiplier"),
+    ([*EPSILON, "--noise-multiplier", "inf", "--steps", "5"], "--noise-multiplier"),
+    ([*EPSILON, "--noise-multiplier", "1", "--steps", "0"], "--steps"),
+    ([*EPSILON, "--noise-multiplier", "1", "--steps", "2.5"], "--steps"),
+    ([*EPSILON, "--noise-multiplier", "1", "--epochs", "-3"], "--epochs"),
+    ([*EPSILON, "--noise-multiplier", "1", "--steps", "5", "--epochs", "3"], "--epochs"),
+    ([*EPSILON, "--noise-multiplier", "1", "--steps", "5", "--delta", "1"], "--delta"),
+    ([*EPSILON, "--noise-multiplier", "1", "--steps", "5", "--batch-size", "60001"], "--batch-size"),
+    ([*EPSILON, "--noise-multiplier", "1", "--steps", "5", "--num-samples", "0"], "--num-samples"),
+    ([*EPSILON, "--noise-multiplier", "1", "--steps", "5", "--sampling", "systematic"], "--sampling"),
+    ([*EPSILON, "--noise-multiplier", "1", "--steps", "5", "--accountant", "gdp"], "--accountant"),
+    ([*EPSILON, "--noise-multiplier", "1", "--steps", "5", "--sampling", "shuffle", "--relation", "add-or-remove"],
+     "--relation"),
+    (["calibrate", *RUN, "--epsilon", "3", "--steps", "5"], "--delta"),
+    (["calibrate", *RUN, "--epsilon", "3", "--delta", "1e-5"], "--steps"),
+    (["calibrate", *RUN, "--epsilon", "-3", "--delta", "1e-5", "--steps", "5"], "--epsilon"),
+    (["calibrate", *RUN, "--epsilon", "3", "--delta", "1e-5", "--find", "epochs"], "--noise-multiplier"),
+    (["calibrate", *RUN, "--max-tpr", "0.1", "--steps", "5"], "--fpr"),
+    (["calibrate", *RUN, "--max-tpr", "0.1", "--fpr", "0.2", "--steps", "5"], "--max-tpr"),
+    (["calibrate", *RUN, "--max-advantage", "1.5", "--steps", "5"], "--max-advantage"),
+    (["calibrate", *RUN, "--max-advantage", "0.5", "--steps", "5", "--find", "epochs"], "--find"),
+    (["calibrate", *RUN, "--steps", "5"], "--epsilon"),
+    (["ledger"], "ACTION"),
+    (["ledger", "show"], "CHECKPOINT"),
+    (["ledger", "show", "no/such/file.ckpt"], "no/such/file.ckpt")])
+def test_bad_input_is_refused_in_one_line(capsys, arguments, told):
+    status, out, err = call(capsys, *arguments)
+    assert status == 2 and not out
+    assert err.count("\n") == 1 and err.startswith("mindarmour") and told in err and "Traceback" not in err
+
+
+@pytest.fixture
+def forks(tmp_path):
+    """Ledger files of a run and of two runs that continue it."""
+    base = Ledger()
+    base.record(StepEvent(plan_sampling("poisson", 60000, 256), 1.1), 1000)
+    paths = []
+    for name, steps in (("base", 0), ("left", 200), ("right", 300)):
+        ledger = Ledger(base.segments)
+        if steps:
+            ledger.record(StepEvent(plan_sampling("poisson", 60000, 256), 1.1), steps)
+        paths.append(tmp_path / f"{name}.ckpt")
+        ledger_file.save(ledger, str(paths[-1]))
+    return paths
+
+
+def test_ledger_show(capsys, forks):
+    report, = answer(capsys, "ledger", "show", forks[1])
+    assert report["steps"] == 1200 and len(report["segments"]) == 2
+    entry, = report["segments"][0]["entries"]
+    assert (entry["steps"], entry["sampling"], entry["noise"], entry["samples"]) == (1000, "poisson", 1.1, 60000)
+    expected = answer(capsys, *EPSILON, "--noise-multiplier", 1.1, "--steps", 1200)
+    assert report["spent"] == [expected]
+    status, out, _ = call(capsys, "ledger", "show", forks[1])
+    assert status == 0 and "1200 steps" in out and "guarantee" in out
+
+
+def test_ledger_add_counts_shared_history_once(capsys, forks, tmp_path):
+    combined = tmp_path / "all.ledger"
+    total = answer(capsys, "ledger", "add", *forks, "--output", combined)
+    assert total["steps"] == 1500 and len(total["runs"]) == 3
+    assert total["spent"] == answer(capsys, "ledger", "show", combined)[0]["spent"]
+    status, out, _ = call(capsys, "ledger", "add", *forks)
+    assert status == 0 and "1500 steps in 3 run(s)" in out
+
+
+def test_ledger_verify_tells_broken_from_whole(capsys, forks):
+    assert call(capsys, "ledger", "verify", *forks)[0] == 0
+    data = forks[1].read_bytes()
+    forks[1].write_bytes(data[:-5])
+    forks[2].write_bytes(data.replace(b"1000", b"1001"))
+    status, out, err = call(capsys, "ledger", "verify", *forks)
+    assert status == 2 and "complete" in out
+    cut, edited = err.splitlines()
+    assert "left.ckpt" in cut and "cut short" in cut and "right.ckpt" in edited and "edited" in edited
+    status, out, _ = call(capsys, "ledger", "verify", *forks, "--json")
+    assert status == 2 and [item["valid"] for item in json.loads(out)] == [True, False, False]
+    for action in ("show", "add"):
+        status, out, err = call(capsys, "ledger", action, *forks)
+        assert status == 2 and not out and err.count("\n") == 1
+
+
+def test_infinite_epsilon_is_valid_json(capsys, tmp_path):
+    ledger = Ledger()
+    ledger.record(StepEvent(plan_sampling("poisson", 100, 10), 0.0))
+    ledger_file.save(ledger, str(tmp_path / "a.ledger"))
+    report, = answer(capsys, "ledger", "show", tmp_path / "a.ledger")
+    assert report["spent"][0]["epsilon"] == "inf"
+
+
+def test_help_names_every_command(capsys):
+    for arguments in (["--help"], ["epsilon", "--help"], ["calibrate", "--help"], ["ledger", "add", "--help"]):
+        status, out, _ = call(capsys, *arguments)
+        assert status == 0 and "mindarmour" in out
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_module_and_exit_status_of_the_process():
+    result = run("-m", "mindarmour", *EPSILON, "--noise-multiplier", "1.1", "--steps", "14062", "--json")
+    assert result.returncode == 0 and json.loads(result.stdout)["epsilon"] == pytest.approx(2.59656, rel=1e-4)
+    result = run("-m", "mindarmour", "epsilon")
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+
+
+def test_starts_without_mindspore_or_the_extra():
+    code = ("import sys, time; start = time.process_time(); import mindarmour.cli; "
+            "print(time.process_time() - start, [m for m in ('mindspore', 'dp_accounting', 'matplotlib', 'sklearn', "
+            "'scipy.stats', 'scipy.optimize') if m in sys.modules])")
+    result = run("-c", code)
+    seconds, _, loaded = result.stdout.strip().partition(" ")
+    assert loaded == "[]" and float(seconds) < 1.0
