@@ -246,7 +246,8 @@ def _step_cost(event, multiplier, relation):
         return Cost(FIXED_SIZE, sampling.rate, multiplier, relation)
     overflow = None
     if sampling.max_batch_size is not None:
-        overflow = _overflow(sampling.num_examples, sampling.rate, sampling.max_batch_size, relation)
+        shard = -(-sampling.num_examples // sampling.shards)  # a record lives in one shard and overflows there
+        overflow = _overflow(shard, sampling.rate, sampling.max_batch_size, relation)
     spread = 2.0 if relation == REPLACE_ONE and event.unit == "example" else 1.0
     return Cost(POISSON, sampling.rate, multiplier, relation, spread, overflow)
 

@@ -40,7 +40,8 @@ class Sampling:
         passes_per_epoch (int): How often one epoch visits each record (kinds in `PER_EPOCH`).
         steps_per_epoch (int, optional): Steps of one pass (kinds in `PER_EPOCH`).
         max_batch_size (int, optional): Poisson batches above this size are cut down to it at random; None if
-            they never are.
+            they never are. With several shards, the size of one shard's part of a batch.
+        shards (int): Disjoint shards of (almost) equal size, one a rank, from which the parts of a batch are drawn.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class Sampling:
     passes_per_epoch: int = 1
     steps_per_epoch: Optional[int] = None
     max_batch_size: Optional[int] = None
+    shards: int = 1
 
     def __post_init__(self):
         if self.kind not in SAMPLINGS:

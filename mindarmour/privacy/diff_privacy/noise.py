@@ -23,6 +23,11 @@ class NoiseSource:
         self._key_parts = (purpose, seed, rank)
         self._stream = SecureStream() if seed == 0 else None
 
+    def of_rank(self, rank):
+        """The source of the same seed and purpose for another rank: independent of this one."""
+        purpose, seed, own = self._key_parts
+        return self if rank == own else NoiseSource(seed, purpose, rank)
+
     @property
     def kind(self):
         """'secure' or 'seeded', as the ledger notes it."""

@@ -3,6 +3,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from mindarmour.privacy.accounting.events import REPLACE_ONE, Sampling, StepEvent
+from mindarmour.privacy.diff_privacy.parallel import Ranks
 
 
 @dataclass(frozen=True)
@@ -14,9 +15,10 @@ class Plan:
         rule (Cell): Clipping rule; states the sensitivity.
         noise_mech (NoiseGaussianRandom): Noise multiplier by step, and the source of the noise.
         clip_mech (AdaClippingWithGaussianRandom, optional): Adapts the bound.
-        micro_batches (int, optional): Units per physical batch; None for one unit per row.
+        micro_batches (int, optional): Units per physical batch of a rank; None for one unit per row.
         engine (str): 'auto', 'ghost', 'vmap' or 'loop'.
         sampling (Sampling, optional): The claim of the data set in training; None before training starts.
+        ranks (Ranks): This process among those that train together; the sampling is that of all of them.
     """
 
     norm_bound: float
@@ -26,6 +28,7 @@ class Plan:
     micro_batches: Optional[int] = None
     engine: str = "auto"
     sampling: Optional[Sampling] = None
+    ranks: Ranks = Ranks()
 
     def examples_per_unit(self, rows):
         """Rows of one unit in a physical batch of `rows` rows."""

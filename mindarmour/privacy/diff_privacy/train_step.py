@@ -1,8 +1,8 @@
 """One private training step: the order of operations, nothing else.
 
-columns -> clipped sum of the units (engine) -> + noise at the bound that clipped -> / expected units -> optimizer,
-and then the next bound. The noise is drawn on the host in `TrainStep.__call__` and enters the compiled step as an
-input, so no callback can forget it, no checkpoint holds it and no step runs without it.
+columns -> clipped sum of the units (engine) -> + noise at the bound that clipped -> sum over ranks -> / expected
+units -> optimizer, and then the next bound. The noise is drawn on the host in `TrainStep.__call__` and enters the
+compiled step as an input, so no callback can forget it, no checkpoint holds it and no step runs without it.
 """
 import warnings
 from dataclasses import replace
@@ -14,6 +14,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindarmour.privacy.accounting import Ledger
 from mindarmour.privacy.accounting.events import FULL, ZERO_OUT, Sampling
 from mindarmour.privacy.diff_privacy.grads.choose import choose_engine
+from mindarmour.privacy.diff_privacy.parallel import parameter_facts, plan_facts, require_agreement
 from mindarmour.privacy.errors import PrivacyWarning
 
 # Steps between two looks at the counter of dropped units: each look waits for the device.
@@ -21,32 +22,38 @@ _LOOK_EVERY = 50
 
 
 class _Update(nn.Cell):
-    """Clipped sum and standard normals to parameters: noise, division, optimizer, next bound."""
+    """Clipped sum and standard normals to parameters: noise, sum over ranks, division, optimizer, next bound."""
 
-    def __init__(self, optimizer, update, norm_bound, clip_mech, order, expected_units):
+    def __init__(self, optimizer, update, norm_bound, clip_mech, order, expected_units, over_ranks):
         super().__init__(auto_prefix=False)
         self.optimizer = optimizer
         self.update = update
         self.norm_bound = norm_bound
         self.clip_mech = clip_mech
         self.order = order
+        self.over_ranks = over_ranks
         self.expected_units = float(expected_units)
         # optimizers divide by their own loss_scale; gradients here are unscaled already
         self.factor = float(getattr(optimizer, "loss_scale", 1.0)) / self.expected_units
 
-    def construct(self, totals, norms, loss, normals, multiplier, fraction_noise, real_units):
+    def construct(self, totals, norms, loss, bad, normals, multiplier, fraction_noise, real_units, real_rows):
         bound = self.norm_bound + 0.0
         stddev = multiplier * bound
-        gradients = ()
+        noised = ()
         for i in self.order:
-            gradients += ((totals[i] + normals[i] * stddev) * self.factor,)
+            noised += (totals[i] + normals[i] * stddev,)
+        unclipped = (real_units * (norms < bound).astype(ms.float32)).sum()
+        # centred, so that a vanishing unit moves it by half a unit only
+        fraction = (unclipped - 0.5 * real_units.sum()) / self.expected_units + fraction_noise
+        if self.over_ranks is not None:
+            noised, fraction, loss, bad = self.over_ranks(noised, fraction, loss, bad, real_rows)
+        gradients = ()
+        for total in noised:
+            gradients += (total * self.factor,)
         loss = ops.depend(loss, self.update(gradients))
         if self.clip_mech is not None:
-            unclipped = (real_units * (norms < bound).astype(ms.float32)).sum()
-            fraction = 0.5 + (unclipped - 0.5 * real_units.sum()) / self.expected_units
-            loss = ops.depend(loss, ops.assign(self.norm_bound,
-                                               self.clip_mech.next_bound(fraction + fraction_noise, bound)))
-        return loss
+            loss = ops.depend(loss, ops.assign(self.norm_bound, self.clip_mech.next_bound(0.5 + fraction, bound)))
+        return loss, bad
 
 
 class _RealUnits(nn.Cell):
@@ -72,8 +79,8 @@ class _CompiledStep(nn.Cell):
     @ms.jit
     def construct(self, normals, multiplier, fraction_noise, is_real, *columns):
         totals, norms, loss, bad = self.clip(is_real, *columns)
-        loss = self.update(totals, norms, loss, normals, multiplier, fraction_noise, self.real_units(is_real))
-        return loss, bad
+        return self.update(totals, norms, loss, bad, normals, multiplier, fraction_noise, self.real_units(is_real),
+                           is_real.sum())
 
 
 class _HostStep(nn.Cell):
@@ -87,9 +94,8 @@ class _HostStep(nn.Cell):
 
     def __call__(self, normals, multiplier, fraction_noise, is_real, *columns):
         totals, norms, loss, bad = self.clip.construct(is_real, *columns)
-        loss = self.update(ms.mutable(totals), norms, loss, normals, multiplier, fraction_noise,
-                           self.real_units(is_real))
-        return loss, bad
+        return self.update(ms.mutable(totals), norms, loss, bad, normals, multiplier, fraction_noise,
+                           self.real_units(is_real), is_real.sum())
 
 
 class _Clip(nn.Cell):
@@ -196,13 +202,14 @@ class TrainStep(nn.Cell):
         columns, is_real = self._take_mask(columns)
         self._prepare(columns, is_real)
         columns, is_real = self._fill(columns, is_real)
-        step = self.ledger.steps
+        step, ranks = self.ledger.steps, self.plan.ranks
         event = self.next_event()
-        normals = self.plan.noise_mech.source.normals(step, self._shapes)
-        fraction_noise = self.plan.clip_mech.fraction_noise(step) if self.plan.clip_mech is not None else 0.0
-        loss, bad = self._step(ms.mutable(tuple(Tensor.from_numpy(z) for z in normals)),
-                               Tensor(event.noise_multiplier, ms.float32), Tensor(fraction_noise, ms.float32),
-                               is_real, *columns)
+        normals = ranks.normals(self.plan.noise_mech.source, step, self._shapes)
+        fraction_noise = 0.0 if self.plan.clip_mech is None else self.plan.clip_mech.fraction_noise(step, ranks.rank)
+        with ranks.explain_lost("finish a training step"):
+            loss, bad = self._step(ms.mutable(tuple(Tensor.from_numpy(z) for z in normals)),
+                                   Tensor(event.noise_multiplier * ranks.noise_share, ms.float32),
+                                   Tensor(fraction_noise * ranks.noise_share, ms.float32), is_real, *columns)
         self.ledger.record(event)
         self._note_dropped(bad)
         if hasattr(self.plan.noise_mech, "advance_to"):
@@ -239,16 +246,18 @@ class TrainStep(nn.Cell):
         return [parameter.data_ptr() for parameter in self.get_parameters()]
 
     def _build(self, columns):
+        ranks = self.plan.ranks
         if self.plan.sampling is None:
-            everybody = Sampling(FULL, self._rows, self._rows, ZERO_OUT)
-            self.plan = replace(self.plan, sampling=everybody)
+            everybody = self._rows * ranks.world
+            self.plan = replace(self.plan, sampling=Sampling(FULL, everybody, everybody, ZERO_OUT, shards=ranks.world))
+            require_agreement(ranks, {**plan_facts(self.plan), **parameter_facts(self.get_parameters())})
         units = self._rows // self.plan.examples_per_unit(self._rows)
         network, loss_fn = scaled(self.network, self.loss_fn, self._reduction, self._loss_scale)
         engine, self.engine_reason = choose_engine(self.plan.engine, network, loss_fn, self.plan.rule, units, columns)
         clip = _Clip(engine, self.norm_bound, self._loss_scale)
         apply = getattr(self.optimizer, "apply_noised", self.optimizer)
         update = _Update(self.optimizer, apply, self.norm_bound, self.plan.clip_mech, self._order,
-                         self.plan.expected_units(self._rows))
+                         self.plan.expected_units(self._rows), ranks.step_sum([self._shapes[i] for i in self._order]))
         kind = _CompiledStep if engine.compiled else _HostStep
         self._step = kind(clip, update, _RealUnits(units))
         self._step.set_train()

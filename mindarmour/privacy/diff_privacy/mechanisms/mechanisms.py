@@ -231,9 +231,9 @@ class AdaClippingWithGaussianRandom(nn.Cell):
             bound = norm_bound * ops.exp(-step)
         return ops.clamp(bound, MIN_NORM_BOUND, MAX_NORM_BOUND)
 
-    def fraction_noise(self, step):
-        """Noise of one step's fraction, a float."""
-        noise, = self.source.normals(step, [(1,)])
+    def fraction_noise(self, step, rank=0):
+        """Noise of one step's fraction, a float; independent between ranks."""
+        noise, = self.source.of_rank(rank).normals(step, [(1,)])
         return float(noise[0]) * self.fraction_stddev
 
     def __call__(self, empirical_fraction, norm_bound):
