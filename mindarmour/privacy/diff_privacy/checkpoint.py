@@ -53,11 +53,12 @@ def restored(train_network, checkpoint, acknowledge):
     parameters = dict(load_checkpoint(os.fspath(checkpoint))) if not isinstance(checkpoint, dict) else dict(checkpoint)
     packed = parameters.pop(LEDGER_KEY, None)
     ledger = Ledger() if packed is None else _continued(packed)
-    missing, _ = load_param_into_net(train_network, parameters)
-    own = {parameter.name for parameter in train_network.network.get_parameters()}
-    if own & set(missing):
-        raise ValueError(f"checkpoint must hold all parameters of the network, but {sorted(own & set(missing))[0]!r} "
-                         f"is missing. Restore the checkpoint of this network.")
+    # checked before loading: MindSpore would fill a missing weight with a parameter of a similar name
+    missing = sorted({p.name for p in train_network.network.get_parameters()} - set(parameters))
+    if missing:
+        raise ValueError(f"checkpoint must hold all parameters of the network, but {missing[0]!r} is missing. Restore "
+                         f"the checkpoint of this network.")
+    load_param_into_net(train_network, parameters)
     if acknowledge:
         ledger.acknowledge(acknowledge)
     elif packed is None:
