@@ -41,7 +41,7 @@ def cheapest_form(positions, patch, outputs, group, device_target):
 
 
 def _padding(conv):
-    return conv.pad if conv.pad_mode.lower() == "pad" else 0
+    return tuple(conv.pad) if conv.pad_mode.lower() == "pad" else (0, 0, 0, 0)
 
 
 class GroupedWeightGradient(UnitGradient):
@@ -60,7 +60,7 @@ class GroupedWeightGradient(UnitGradient):
         self.filter_sizes = (units * shape[0], *shape[1:])
         self.per_unit = image[0] // units
         self.correlate = Conv2DBackpropFilter(
-            self.filter_sizes[0], conv.kernel_size, conv.pad_mode, _padding(conv), mode=conv.mode,
+            self.filter_sizes[0], conv.kernel_size, conv.pad_mode, _padding(conv), _padding(conv), mode=conv.mode,
             stride=conv.stride, dilation=conv.dilation, group=units * conv.group)
 
     def construct(self, image, gradient):
