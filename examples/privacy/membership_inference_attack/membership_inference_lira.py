@@ -1,0 +1,154 @@
+"""LOSS against the shadow-model attacks LiRA and RMIA, on an undefended network and on one trained with epsilon 3.
+
+    python membership_inference_lira.py [--output folder] [--num_models 16] [--device_target Ascend] [--smoke]
+
+Each model trains on a random half of 4,000 embedded digits (10 % of them with a random label); the attacker knows the
+recipe. Outputs of finished models are kept in the output folder: a stopped run goes on where it was. Writes roc.png
+and results.json.
+"""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+import json
+
+import mindspore as ms
+import mindspore.dataset as ds
+import numpy as np
+from mindspore import nn
+from mindspore.train import Model
+
+from examples.common.arguments import example_arguments
+from examples.common.dataset.data_processing import mnist_arrays, mnist_folder
+from examples.privacy.membership_inference_attack.membership_inference_lira_config import cfg
+from mindarmour.privacy.accounting.calibration import noise_multiplier_for
+from mindarmour.privacy.diff_privacy import DPModel, NoiseMechanismsFactory, PoissonSampler
+from mindarmour.privacy.diff_privacy.sampling import claim_of
+from mindarmour.privacy.evaluation import RMIA, ConfidenceAttack, LiRA, LossAttack, ShadowModels, collect_signals
+
+ATTACKS = ("LOSS", "Confidence", "LiRA", "RMIA")
+
+
+def records(data_path):
+    """(audited records, population) as flat images [n, 784] and labels [n], a share of them random."""
+    folder, rng, parts = mnist_folder(data_path), np.random.default_rng(cfg.seed), []
+    for part in ("train", "test"):
+        images, labels = mnist_arrays(folder / part, image_size=28)
+        wrong = rng.random(len(labels)) < cfg.label_noise
+        labels = np.where(wrong, rng.integers(0, 10, len(labels)), labels).astype(np.int32)
+        parts.append((images.reshape(len(images), -1), labels))
+    return parts
+
+
+def network_of(seed):
+    """A small multilayer perceptron with weights of that seed."""
+    ms.set_seed(seed)
+    return nn.SequentialCell(nn.Dense(784, cfg.hidden, weight_init="HeUniform"), nn.ReLU(),
+                             nn.Dense(cfg.hidden, 10, weight_init="HeUniform"))
+
+
+def loss_of():
+    """Mean cross-entropy."""
+    return nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+
+
+def train_plain(epochs):
+    """Recipe of the undefended network: Adam until it remembers."""
+    def train(images, labels, seed):
+        network = network_of(seed)
+        rows = ds.NumpySlicesDataset((images, labels), ["image", "label"], shuffle=True)
+        batches = rows.batch(cfg.plain.batch_size, drop_remainder=True)
+        model = Model(network, loss_of(), nn.Adam(network.trainable_params(), cfg.plain.learning_rate))
+        model.train(epochs, batches, dataset_sink_mode=False)
+        return network
+    return train
+
+
+def train_dp(epochs):
+    """Recipe of the defended network: DP-SGD whose noise is calibrated to the budget."""
+    def train(images, labels, seed):
+        network = network_of(seed)
+        batches = PoissonSampler(min(cfg.dp.batch_size, len(labels) // 4)).dataset((images, labels))
+        multiplier = noise_multiplier_for(cfg.dp.epsilon, cfg.dp.delta, claim_of(batches),
+                                          epochs * batches.get_dataset_size())
+        noise_mech = NoiseMechanismsFactory.create("Gaussian", norm_bound=cfg.dp.norm_bound,
+                                                   initial_noise_multiplier=multiplier)
+        optimizer = nn.Momentum(network.trainable_params(), cfg.dp.learning_rate, cfg.dp.momentum)
+        model = DPModel(micro_batches=None, norm_bound=cfg.dp.norm_bound, noise_mech=noise_mech, network=network,
+                        loss_fn=loss_of(), optimizer=optimizer)
+        model.train(epochs, batches)
+        return network
+    return train
+
+
+def audit(name, train, audited, population, folder, num_models):
+    """Shadow models, one more model as the target, and every attack on it; returns attack -> AttackResult."""
+    print(f"== {name}")
+    store = ShadowModels(train, audited, num_models, cfg.seed, folder, population=population, tag=name).fit()
+    members, others = store.split(seed=0)
+    target = train(*store.subset(members), seed=cfg.seed + 1)
+    signals = collect_signals(target, store.subset(members), store.subset(others), ids=(members, others),
+                              path=folder / "target.npz")
+    reference = collect_signals(target, None, population)
+    print(f"accuracy {signals.correct[signals.is_member].mean():.3f} on members, "
+          f"{signals.correct[~signals.is_member].mean():.3f} on non-members")
+    results = (LossAttack()(signals), ConfidenceAttack()(signals), LiRA()(signals, store),
+               RMIA()(signals, store, reference))
+    return dict(zip(ATTACKS, results))
+
+
+def print_table(name, results):
+    """One line per attack."""
+    print(f"{name:<12} {'attack':<11} {'AUC':>6} {'95 % interval':>16}" +
+          "".join(f"  {'TPR@' + format(100 * rate, 'g') + '%':>8}" for rate in cfg.tpr_at))
+    for attack, result in results.items():
+        low, high = result.ci("auc")
+        rates = [result.tpr_at_fpr(rate) for rate in cfg.tpr_at]
+        print(f"{'':<12} {attack:<11} {result.auc:6.3f} {f'[{low:.3f}, {high:.3f}]':>16}" +
+              "".join(f"  {'n/a' if rate is None else format(rate, '8.2%'):>8}" for rate in rates))
+
+
+def draw(all_results, path):
+    """One panel per network, the same axes."""
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    panels = figure.subplots(1, len(all_results), sharex=True, sharey=True)
+    for axes, (name, results) in zip(panels, all_results.items()):
+        for attack, result in results.items():
+            result.plot_roc(axes, label=f"{attack} (AUC {result.auc:.3f})")
+        axes.set_title(name)
+    figure.savefig(path, dpi=120)
+
+
+def add_flags(parser):
+    """Flags of this example alone."""
+    parser.add_argument("--output", default="outputs/membership_inference", help="folder for shadow models and results")
+    parser.add_argument("--num_models", type=int, default=cfg.num_models)
+
+
+def main(arguments=None):
+    """Run the example; returns name of the network -> attack -> AttackResult."""
+    args = example_arguments(__doc__, cfg.plain.epochs, arguments, add_flags)
+    ms.set_device(args.device_target)
+    ms.set_context(mode=ms.GRAPH_MODE)
+    audited, population = records(args.data_path)
+    output, num_models, dp_epochs = Path(args.output), args.num_models, cfg.dp.epochs
+    if args.smoke:
+        audited, population = [[part[:400] for part in data] for data in (audited, population)]
+        num_models, dp_epochs = 4, 1
+    recipes = {"undefended": train_plain(args.epochs), f"epsilon {cfg.dp.epsilon:g}": train_dp(dp_epochs)}
+    all_results = {name: audit(name, train, audited, population, output / name.replace(" ", "_"), num_models)
+                   for name, train in recipes.items()}
+    for name, results in all_results.items():
+        print_table(name, results)
+    draw(all_results, output / "roc.png")
+    content = {name: {attack: result.to_dict() for attack, result in results.items()}
+               for name, results in all_results.items()}
+    (output / "results.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    print(f"Written: {output / 'roc.png'}, {output / 'results.json'}")
+    return all_results
+
+
+if __name__ == "__main__":
+    main()
