@@ -6,6 +6,7 @@ budget, and a result that is slightly better by the stated tolerance would not.
 References:
     Kulynych et al. 2024, "Attack-aware noise calibration for differential privacy" (advantage and rates).
 """
+import itertools
 import math
 
 from mindarmour.privacy.accounting import pld
@@ -44,12 +45,13 @@ def noise_multiplier_for(epsilon, delta, sampling, steps, accountant="rdp", unit
         1.014
     """
     epsilon = _budget(epsilon)
-    within = _within(epsilon, Accountant(check_delta(delta), accountant))
+    judge = Accountant(check_delta(delta), accountant)
     steps = _validate.integer("steps", steps, low=1)
     # PLD never says more than RDP, so the quick search bounds the slow one from above
     start = 1.0 if accountant != "pld" else noise_multiplier_for(epsilon, delta, sampling, steps, "rdp", unit)
     tolerance = tolerance if accountant != "pld" else max(tolerance, 2e-3)
-    return smallest_multiplier(lambda z: within(planned_entries(sampling, z, steps, unit)), tolerance, start)
+    return smallest_multiplier(lambda z: judge.epsilon_after(planned_entries(sampling, z, steps, unit)), epsilon,
+                               tolerance, start)
 
 
 def steps_for(epsilon, delta, sampling, noise_multiplier, accountant="rdp", unit="example"):
@@ -118,8 +120,8 @@ def noise_multiplier_for_advantage(advantage, sampling, steps, accountant=None, 
     """
     advantage = _validate.real("advantage", advantage, low=0, high=1)
     judge = Accountant(0.5, accountant or ("pld" if pld.available() else "rdp"))
-    return smallest_multiplier(
-        lambda z: judge.advantage(planned_entries(sampling, z, steps, unit)) <= advantage, tolerance)
+    return smallest_multiplier(lambda z: judge.advantage(planned_entries(sampling, z, steps, unit)), advantage,
+                               tolerance)
 
 
 def noise_multiplier_for_rates(true_positive_rate, false_positive_rate, sampling, steps, accountant=None,
@@ -132,24 +134,56 @@ def noise_multiplier_for_rates(true_positive_rate, false_positive_rate, sampling
                          f"that, but got {high}.")
     judge = Accountant(0.5, accountant or ("pld" if pld.available() else "rdp"))
     return smallest_multiplier(
-        lambda z: judge.true_positive_rate(planned_entries(sampling, z, steps, unit), low) <= high, tolerance)
+        lambda z: judge.true_positive_rate(planned_entries(sampling, z, steps, unit), low), high, tolerance)
 
 
-def smallest_multiplier(holds, tolerance, start=1.0):
-    """Smallest multiplier at which a predicate holds that stays true for larger ones, within `tolerance`."""
-    high = start
-    while not holds(high):
-        high *= 2
-        if high > _LARGEST_MULTIPLIER:
-            raise ValueError(f"the budget must be reachable, but not even a noise multiplier of "
-                             f"{_LARGEST_MULTIPLIER:g} keeps it. Raise the budget or train for fewer steps.")
-    low = high / 2
-    while low > _SMALLEST_MULTIPLIER and holds(low):
-        low, high = low / 2, low
-    while high > low * (1 + tolerance):
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if holds(middle) else (middle, high)
-    return high
+def smallest_multiplier(cost, limit, tolerance, start=1.0):
+    """Smallest noise multiplier whose cost keeps a limit, at most `tolerance` (relative) above the exact one.
+
+    Args:
+        cost (callable): Of a multiplier; does not increase with it.
+        limit (float): Largest allowed cost, above 0.
+        tolerance (float): Relative precision.
+        start (float): Where to begin.
+
+    Raises:
+        ValueError: If no multiplier up to a million keeps the limit.
+    """
+    low, high = _bracket(cost, limit, start)
+    for count in itertools.count(1):
+        if high[0] <= low[0] * (1 + tolerance):
+            return high[0]
+        # between two points the logarithms are nearly on a line; every third time halve, to be sure to end
+        share = 0.5 if count % 3 == 0 else _share(low[1], high[1], limit)
+        guess = low[0] * (high[0] / low[0]) ** share * (1 + tolerance / 3)
+        guess = min(max(guess, low[0] * (1 + tolerance / 2)), high[0] / (1 + tolerance / 2))
+        point = (guess, cost(guess))
+        low, high = (low, point) if point[1] <= limit else (point, high)
+    raise AssertionError("unreachable")
+
+
+def _bracket(cost, limit, start):
+    """((multiplier, cost) that breaks the limit, (multiplier, cost) that keeps it)."""
+    point = (start, cost(start))
+    if point[1] > limit:
+        while point[1] > limit:
+            low, point = point, (2 * point[0], cost(2 * point[0]))
+            if point[0] > _LARGEST_MULTIPLIER:
+                raise ValueError(f"the budget must be reachable, but not even a noise multiplier of "
+                                 f"{_LARGEST_MULTIPLIER:g} keeps it. Raise the budget or train for fewer steps.")
+        return low, point
+    while point[1] <= limit:
+        high, point = point, (0.8 * point[0], cost(0.8 * point[0]))
+        if point[0] < _SMALLEST_MULTIPLIER:
+            return (point[0] / 2, math.inf), high
+    return point, high
+
+
+def _share(cost_low, cost_high, limit):
+    """Where between the ends the limit is crossed, on logarithmic axes."""
+    if not math.isfinite(cost_low) or cost_high <= 0 or cost_low <= cost_high:
+        return 0.5
+    return math.log(cost_low / limit) / math.log(cost_low / cost_high)
 
 
 def _largest(holds, limit):

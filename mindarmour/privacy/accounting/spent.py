@@ -15,6 +15,7 @@ from mindarmour.privacy.accounting.composition import (
 from mindarmour.privacy.accounting.events import FIXED_SIZE, POISSON, RELATIONS, REPLACE_ONE
 from mindarmour.privacy.accounting.gaussian import delta_of_gaussian, epsilon_of_gaussian
 from mindarmour.privacy.accounting.rdp import CONVERSIONS, check_delta, delta_from_rdp, epsilon_from_rdp
+from mindarmour.privacy.accounting.relations import group_epsilon, smallest_epsilon
 from mindarmour.privacy.accounting.zcdp import delta_from_zcdp, epsilon_from_zcdp
 from mindarmour.utils import _validate
 
@@ -24,7 +25,6 @@ ESTIMATE = "estimate"
 LOWER_BOUND = "lower-bound"
 KINDS = (GUARANTEE, ASSUMPTION, ESTIMATE, LOWER_BOUND)
 ACCOUNTANTS = ("rdp", "pld", "zcdp")
-_BISECTIONS = 100
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class Accountant:
         assume (str, optional): 'poisson' treats a shuffled partition as if its batches had been drawn
             independently. The statement is then an assumption, not a guarantee.
         conversion (str): 'improved' or 'classic', see `epsilon_from_rdp` and `epsilon_from_zcdp`.
+        group_size (int): How many records neighbours may differ in.
 
     Guarantee: an upper bound for everything that the entries describe, under adaptive composition, as long as
         noise multipliers were not chosen by looking at the data other than through what was released.
@@ -75,12 +76,14 @@ class Accountant:
         2.597
     """
 
-    def __init__(self, delta=1e-5, accountant="rdp", relation=None, assume=None, conversion="improved"):
+    def __init__(self, delta=1e-5, accountant="rdp", relation=None, assume=None, conversion="improved",
+                 group_size=1):
         self._delta = check_delta(delta)
         self._accountant = _validate.choice("accountant", accountant, ACCOUNTANTS)
         self._relation = None if relation is None else _validate.choice("relation", relation, RELATIONS)
         self._assume = None if assume is None else _validate.choice("assume", assume, (POISSON,))
         self._conversion = _validate.choice("conversion", conversion, CONVERSIONS)
+        self._group_size = _validate.integer("group_size", group_size, low=1)
         self._prefix, self._prefix_traits, self._settled = (), set(), None
 
     def epsilon_after(self, entries):
@@ -90,9 +93,12 @@ class Accountant:
     def spent(self, entries):
         """`PrivacySpent` of these entries."""
         total, traits = self._compose(tuple(entries))
-        epsilon, note = epsilon_of(total, self._delta, self._accountant, self._conversion), ""
-        if self._accountant == "pld":
-            epsilon, note = _epsilon_by_pld(total, self._delta, epsilon)
+        if self._group_size > 1:
+            epsilon, note = self._group_epsilon(total), f"for groups of {self._group_size} records"
+        else:
+            epsilon, note = epsilon_of(total, self._delta, self._accountant, self._conversion), ""
+            if self._accountant == "pld":
+                epsilon, note = _epsilon_by_pld(total, self._delta, epsilon)
         return _statement(epsilon, self._delta, self._accountant, total, traits, note)
 
     def delta_at(self, entries, epsilon):
@@ -102,6 +108,12 @@ class Accountant:
         if self._accountant == "pld":
             delta, note = _delta_by_pld(total, epsilon, delta)
         return _statement(epsilon, delta, self._accountant, total, traits, note)
+
+    def _group_epsilon(self, total):
+        if total.exact and self._accountant != "zcdp":
+            return epsilon_of_gaussian(self._group_size * math.sqrt(total.squared_mu), self._delta)
+        curve = self._curve(total)
+        return group_epsilon(lambda epsilon: float(curve(np.array([epsilon]))[0]), self._delta, self._group_size)
 
     def advantage(self, entries):
         """Largest membership advantage of any attack against these entries."""
@@ -138,7 +150,8 @@ class Accountant:
         return self._settled.copy().extend(last), traits
 
 
-def privacy_spent(entries, delta, accountant="rdp", relation=None, assume=None, conversion="improved"):
+def privacy_spent(entries, delta, accountant="rdp", relation=None, assume=None, conversion="improved",
+                  group_size=1):
     """Privacy that ledger entries have spent, at `delta`. Arguments as for `Accountant`.
 
     Args:
@@ -150,7 +163,7 @@ def privacy_spent(entries, delta, accountant="rdp", relation=None, assume=None, 
     Raises:
         ValueError: If `relation` does not follow from what was recorded.
     """
-    return Accountant(delta, accountant, relation, assume, conversion).spent(entries)
+    return Accountant(delta, accountant, relation, assume, conversion, group_size).spent(entries)
 
 
 def privacy_spent_delta(entries, epsilon, accountant="rdp", relation=None, assume=None, conversion="improved"):
@@ -165,7 +178,7 @@ def epsilon_of(total, delta, accountant="rdp", conversion="improved"):
         stated_epsilon, stated_delta = total.released
         left = delta - stated_delta
         return stated_epsilon + epsilon_from_zcdp(total.squared_mu / 2, left, conversion) if left > 0 else math.inf
-    bounds = [_smallest_epsilon(lambda epsilon: delta_of(total, epsilon, "rdp", conversion), delta)] \
+    bounds = [smallest_epsilon(lambda epsilon: delta_of(total, epsilon, "rdp", conversion), delta)] \
         if _two_sided(total) else _rdp_epsilons(total, delta, conversion)
     if conversion == "improved" and total.participations_known:
         bounds.append(epsilon_of_gaussian(math.sqrt(total.squared_mu), delta))
@@ -218,21 +231,6 @@ def _delta_by_pld(total, epsilon, bound):
 
 def _two_sided(total):
     return total.relation == REPLACE_ONE and total.excess > 0
-
-
-def _smallest_epsilon(delta_at, delta):
-    """Smallest epsilon at which a delta that may rise again is low enough; infinite if there is none."""
-    grid = np.concatenate([[0.0], np.logspace(-3, 4, 141)])
-    good = next((i for i, epsilon in enumerate(grid) if delta_at(epsilon) <= delta), None)
-    if good is None:
-        return math.inf
-    low, high = (grid[good - 1] if good else 0.0), grid[good]
-    for _ in range(_BISECTIONS if good else 0):
-        middle = 0.5 * (low + high)
-        low, high = (low, middle) if delta_at(middle) <= delta else (middle, high)
-        if high - low <= 1e-9 * high:
-            break
-    return float(high)
 
 
 def _statement(epsilon, delta, accountant, total, traits, note):
