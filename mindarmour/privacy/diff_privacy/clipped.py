@@ -9,20 +9,21 @@ from mindarmour.privacy.diff_privacy.batch_norm import refuse_batch_statistics
 from mindarmour.privacy.diff_privacy.clipping import FlatClipping
 from mindarmour.privacy.diff_privacy.grads.choose import choose_engine
 from mindarmour.privacy.diff_privacy.grads.engine import ENGINES
+from mindarmour.privacy.diff_privacy.parallel import current_ranks
 from mindarmour.utils import _validate
 
 
 @dataclass(frozen=True)
 class ClippedSum:
-    """The clipped sum of one batch, before any noise: private as it stands.
+    """The clipped sum of one batch (under data parallelism: of all ranks), before any noise: private as it stands.
 
     Args:
         total (tuple[Tensor]): Clipped sum of the units' gradients, in the order of `network.trainable_params()`.
-        norms (Tensor): Gradient norms of the units before clipping, float32 [units].
+        norms (Tensor): Gradient norms of this rank's units before clipping, float32 [units].
         loss (Tensor): Mean loss of the real rows, float32 [].
         dropped (Tensor): Units whose gradient was NaN or infinite (they contribute zero), float32 [].
         norm_bound (float): The bound C.
-        units (int): Units of the batch.
+        units (int): Units of the batch, over all ranks.
         examples_per_unit (int): Rows of one unit.
     """
 
@@ -47,6 +48,15 @@ class _Jitted(nn.Cell):
         return self.engine(norm_bound, is_real, *columns)
 
 
+def _over_ranks(ranks, join, outputs, is_real):
+    """What an engine returned, joined over the ranks."""
+    total, norms, loss, dropped = outputs
+    if join is not None:
+        with ranks.explain_lost("add their clipped sums"):
+            total, _, loss, dropped = join(ms.mutable(tuple(total)), loss, loss, dropped, is_real.sum())
+    return tuple(total), norms, loss, dropped
+
+
 def clipped_gradient_fn(network, loss_fn, norm_bound=1.0, micro_batches=None, engine="auto"):
     """A function from a batch to the clipped sum of its units' gradients.
 
@@ -59,7 +69,8 @@ def clipped_gradient_fn(network, loss_fn, norm_bound=1.0, micro_batches=None, en
 
     Returns:
         Function, `fn(*columns, is_real=None)` returns a `ClippedSum`; `is_real` [B] marks real rows with 1 and
-        padding with 0. All batches must have the size of the first.
+        padding with 0. All batches must have the size of the first. Under data parallelism all ranks call it
+        together, each with its own rows.
 
     Guarantee:
         Removing one example's contribution moves `total` by at most C in L2 norm for units of one example, by at
@@ -81,7 +92,8 @@ def clipped_gradient_fn(network, loss_fn, norm_bound=1.0, micro_batches=None, en
         _validate.integer("micro_batches", micro_batches, low=1)
     _validate.choice("engine", engine, ENGINES)
     refuse_batch_statistics(network)
-    built = {}
+    ranks = current_ranks()
+    built = {"join": ranks.step_sum([parameter.shape for parameter in network.trainable_params()])}
 
     def clipped(*columns, is_real=None):
         rows = int(columns[0].shape[0])
@@ -94,7 +106,8 @@ def clipped_gradient_fn(network, loss_fn, norm_bound=1.0, micro_batches=None, en
             built["engine"] = _Jitted(chosen) if chosen.compiled else chosen
             built["engine"].set_train()
         mask = Tensor(np.ones(rows, np.float32)) if is_real is None else Tensor(is_real).astype(ms.float32)
-        total, norms, loss, dropped = built["engine"](Tensor(bound, ms.float32), mask, *columns)
-        return ClippedSum(tuple(total), norms, loss, dropped, bound, units, rows // units)
+        outputs = built["engine"](Tensor(bound, ms.float32), mask, *columns)
+        total, norms, loss, dropped = _over_ranks(ranks, built["join"], outputs, mask)
+        return ClippedSum(total, norms, loss, dropped, bound, units * ranks.world, rows // units)
 
     return clipped

@@ -8,6 +8,7 @@ References:
     Chua et al. 2024, "How private are DP-SGD implementations?" and "Scalable DP-SGD": shuffling can be far worse
     than Poisson sampling, whose batches a fixed physical size serves by truncation at a harmless cap.
 """
+import copy
 import math
 
 import mindspore.dataset as ds
@@ -22,10 +23,12 @@ from mindarmour.privacy.accounting.events import (
     ZERO_OUT,
     Sampling,
 )
+from mindarmour.privacy.diff_privacy.parallel import Ranks, current_ranks
 from mindarmour.utils import _validate
 from mindarmour.utils.secure_random import SecureStream, derive_key
 
 MASK_COLUMN = "is_real"
+_ALONE = Ranks()
 # Probability that one step draws more than the physical batch holds: with it, even a million steps at epsilon 10
 # add less than 1e-6 to delta, and the accountant adds what they do.
 OVERFLOW_PROBABILITY = 1e-16
@@ -119,15 +122,17 @@ class PoissonSampler:
     """Each example joins each batch independently with probability batch_size / N.
 
     Args:
-        batch_size (int): Expected batch size, the fixed public divisor of the sum.
+        batch_size (int): Expected batch size, over all ranks; the fixed public divisor of the sum.
         steps_per_epoch (int, optional): Default: N / batch_size, rounded.
         max_batch_size (int, optional): Physical batch size. Default: large enough that a step draws more with
             probability at most 1e-16. A larger draw is cut down to it at random; the accountant adds what that
-            costs.
+            costs. Under data parallelism the ranks share it evenly.
         seed (int): 0 draws from operating-system entropy, as the privacy claim needs; another seed is reproducible.
 
     Guarantee:
-        Poisson sampling under add-or-remove (units of one example) or zero-out (larger units).
+        Poisson sampling under add-or-remove (units of one example) or zero-out (larger units). Under data
+        parallelism each rank draws, independently and at the same rate, from every world-th record: together that
+        is Poisson sampling from all records.
 
     Examples:
         >>> import numpy as np
@@ -150,29 +155,41 @@ class PoissonSampler:
         self._epochs = 0
 
     def dataset(self, data, column_names=("image", "label")):
-        """A dataset of padded batches over `data`, with the mask as last column. See `gather_rows` for `data`."""
+        """A dataset of padded batches over `data`, with the mask as last column. See `gather_rows` for `data`.
+
+        Under data parallelism hand the whole data to every rank, in the same order.
+        """
         columns = gather_rows(data)
         if len(columns) != len(column_names):
             raise ValueError(f"column_names must name the {len(columns)} columns of data, but got "
                              f"{list(column_names)}.")
         count = len(columns[0])
         _validate.integer("batch_size", self.batch_size, low=1, high=count)
-        size = min(self.max_batch_size or physical_batch_size(count, self.batch_size), count)
+        ranks = current_ranks()
+        size, largest_shard = self._physical_size(count, ranks.world)
         sampling = Sampling(POISSON, count, self.batch_size, ADD_OR_REMOVE,
-                            max_batch_size=size if size < count else None)
+                            max_batch_size=size if size < largest_shard else None, shards=ranks.world)
         steps = self.steps_per_epoch or max(1, round(count / self.batch_size))
-        batches = PaddedBatches(columns, self._draws_of(count, steps, size), steps, size, sampling)
+        batches = PaddedBatches(columns, self._draws_of(count, steps, size, ranks), steps, size, sampling)
         return ds.GeneratorDataset(batches, [*column_names, MASK_COLUMN], shuffle=False)
 
-    def _draws_of(self, count, steps, size):
+    def _physical_size(self, count, world):
+        """(rows of a rank's batch, records of the largest shard)."""
+        shard = math.ceil(count / world)
+        if self.max_batch_size is not None:
+            return min(math.ceil(self.max_batch_size / world), shard), shard
+        return min(physical_batch_size(shard, self.batch_size / count * shard), shard), shard
+
+    def _draws_of(self, count, steps, size, ranks):
         rate = self.batch_size / count
+        shard = np.arange(ranks.rank, count, ranks.world)
 
         def draws():
-            key = None if self.seed == 0 else derive_key("poisson", self.seed, self._epochs)
+            key = None if self.seed == 0 else derive_key("poisson", self.seed, self._epochs, ranks.rank)
             stream = SecureStream(key)
             self._epochs += 1
             for _ in range(steps):
-                index = np.flatnonzero(stream.uniform(count) < rate)
+                index = shard[stream.uniform(len(shard)) < rate]
                 if len(index) > size:
                     index = np.sort(index[stream.permutation(len(index))[:size]])
                 yield index
@@ -195,19 +212,21 @@ def _nodes(dataset):
         dataset = dataset.children[0] if dataset.children else None
 
 
-def claim_of(dataset):
+def claim_of(dataset, ranks=_ALONE):
     """The claim that holds for a dataset handed to `DPModel.train`.
 
     Args:
-        dataset (Dataset): The pipeline as it is trained on.
+        dataset (Dataset): The pipeline as it is trained on, on this rank.
+        ranks (Ranks): Who trains together.
 
     Returns:
-        Sampling. From one of this module's samplers: its claim. From a pipeline that visits each record once a
-        pass: a shuffled partition (zero-out, no amplification). From anything else: 'full', as if every record
-        could take part in every step.
+        Sampling, of all ranks together. From one of this module's samplers: its claim. From a pipeline that visits
+        each record once a pass: a shuffled partition (zero-out, no amplification). From anything else: 'full', as
+        if every record could take part in every step.
 
     Raises:
-        ValueError: The pipeline could put copies of one record into one batch, or changes a sampler's batches.
+        ValueError: The pipeline could put copies of one record into one batch, on one rank or on two, or changes a
+            sampler's batches.
     """
     nodes = list(_nodes(dataset))
     sampler = getattr(getattr(nodes[-1], "source", None), "sampling", None)
@@ -217,11 +236,14 @@ def claim_of(dataset):
                                      ds.engine.datasets.RenameDataset)):
                 raise ValueError(f"The batches of a sampler must not be changed, but the dataset applies "
                                  f"{type(node).__name__} to them. Do that to the data before the sampler.")
+        if sampler.shards != ranks.world:
+            raise ValueError(f"The sampler made {sampler.shards} shards, but {ranks.world} ranks train. Set the "
+                             f"parallel mode before the sampler makes its dataset.")
         return sampler
-    return _partition_claim(dataset, nodes)
+    return _partition_claim(dataset, nodes, ranks)
 
 
-def _partition_claim(dataset, nodes):
+def _partition_claim(dataset, nodes, ranks):
     passes, batch_size, known = 1, None, True
     for node in nodes:
         if isinstance(node, ds.engine.datasets.RepeatDataset):
@@ -236,12 +258,31 @@ def _partition_claim(dataset, nodes):
             known = False
     known &= not _draws_with_replacement(nodes[-1]) and isinstance(batch_size, int)
     steps = dataset.get_dataset_size()
+    if ranks.world > 1:
+        _refuse_shared_records(nodes[-1], known, ranks)
     if not known:
         rows = dataset.get_batch_size() if not isinstance(batch_size, int) else batch_size
         return Sampling(FULL, max(rows, 1), max(rows, 1), ZERO_OUT)
     steps_per_pass = max(1, steps // passes)
+    batch_size *= ranks.world
     return Sampling(SHUFFLE, steps_per_pass * batch_size, batch_size, ZERO_OUT, passes_per_epoch=passes,
-                    steps_per_epoch=steps_per_pass)
+                    steps_per_epoch=steps_per_pass, shards=ranks.world)
+
+
+def _refuse_shared_records(source, known, ranks):
+    """Raise unless this rank surely reads records that no other rank reads."""
+    own = (getattr(source, "num_shards", None), getattr(source, "shard_id", None))
+    if not known or own != (ranks.world, ranks.rank):
+        raise ValueError(f"Under data parallelism each rank must read its own shard of the records, but rank "
+                         f"{ranks.rank} of {ranks.world} reads shard {own[1]} of {own[0]}. Use PoissonSampler, or a "
+                         f"plain source with num_shards={ranks.world} and shard_id={ranks.rank}.")
+    whole = copy.copy(source)
+    whole.sampler, whole.dataset_size = ds.SequentialSampler(), None
+    records = whole.get_dataset_size()
+    if records % ranks.world:
+        raise ValueError(f"The number of records must be a multiple of the {ranks.world} ranks, but is {records}: "
+                         f"MindSpore's sharding would give some of them to two ranks. Leave some out, or use "
+                         f"PoissonSampler.")
 
 
 def _draws_with_replacement(source):

@@ -14,7 +14,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindarmour.privacy.accounting import Ledger
 from mindarmour.privacy.accounting.events import FULL, ZERO_OUT, Sampling
 from mindarmour.privacy.diff_privacy.grads.choose import choose_engine
-from mindarmour.privacy.diff_privacy.parallel import parameter_facts, plan_facts, require_agreement
+from mindarmour.privacy.diff_privacy.parallel import is_main_rank, parameter_facts, plan_facts, require_agreement
 from mindarmour.privacy.errors import PrivacyWarning
 
 # Steps between two looks at the counter of dropped units: each look waits for the device.
@@ -283,7 +283,7 @@ class TrainStep(nn.Cell):
         """Warn if units were dropped since the last look because their gradient was NaN or infinite."""
         count = sum(float(bad) for bad in self._dropped)
         self._dropped = []
-        if count:
+        if count and is_main_rank():
             warnings.warn(f"{count:.0f} units had a NaN or infinite gradient in the last steps; each contributed "
                           f"zero. The guarantee holds, but look at the learning rate and the data.", PrivacyWarning,
                           stacklevel=2)

@@ -16,11 +16,18 @@ from mindarmour.privacy.diff_privacy.monitor.arguments import (
     MonitorArguments,
     check_targets,
 )
+from mindarmour.privacy.diff_privacy.parallel import is_main_rank
 from mindarmour.privacy.errors import BudgetExceededError, PrivacyWarning
 
 _MAX_EPOCHS = 10000
 # Above this epsilon an attacker's odds may grow by more than a factor of e^20: no protection worth the name.
 _NEARLY_UNPROTECTED = 20.0
+
+
+def _say(text):
+    """Print without tearing a progress bar, on one rank only."""
+    if is_main_rank():
+        tqdm.write(text)
 
 
 class PrivacyMonitorFactory:
@@ -194,8 +201,8 @@ class _Monitor(Callback):
             self._print(cb_params)
         if self._stop_at_budget and self._exceeds(self.spent(self.ledger.preview(self._next_event()))):
             value, limit = self._against_budget(self.spent())
-            tqdm.write(f"Training stops after step {self.ledger.steps}: {value:.6g} of the budget {limit:.6g} is "
-                       f"spent, and the next step would exceed it.")
+            _say(f"Training stops after step {self.ledger.steps}: {value:.6g} of the budget {limit:.6g} is spent, "
+                 f"and the next step would exceed it.")
             run_context.request_stop()
 
     def end(self, run_context):
@@ -209,10 +216,9 @@ class _Monitor(Callback):
         if math.isnan(spent.epsilon) or math.isnan(spent.delta):
             raise ValueError(f"The privacy spent cannot be computed: eps is {spent.epsilon}, delta is {spent.delta}.")
         step = (cb_params.cur_step_num - 1) % cb_params.batch_num + 1
-        # tqdm.write is print that keeps a progress bar whole
-        tqdm.write(f"epoch: {cb_params.cur_epoch_num} step: {step}, delta is {spent.delta:.6g}, eps is "
-                   f"{spent.epsilon:.6g}\n    {self._assumptions(spent)}")
-        if not self._warned and self._exceeds(spent):
+        _say(f"epoch: {cb_params.cur_epoch_num} step: {step}, delta is {spent.delta:.6g}, eps is {spent.epsilon:.6g}\n"
+             f"    {self._assumptions(spent)}")
+        if not self._warned and is_main_rank() and self._exceeds(spent):
             self._warned = True
             value, limit = self._against_budget(spent)
             warnings.warn(f"The privacy spent, {value:.6g}, has passed the budget of {limit:.6g}.", PrivacyWarning,

@@ -5,6 +5,7 @@ import numpy as np
 from mindspore.train import Callback
 from tqdm import tqdm
 
+from mindarmour.privacy.diff_privacy.parallel import is_main_rank
 from mindarmour.utils import _validate
 
 
@@ -30,7 +31,7 @@ class PrivacyProgress(Callback):
     def on_train_begin(self, run_context):
         cb_params = run_context.original_args()
         self._bar = tqdm(total=cb_params.epoch_num * cb_params.batch_num, unit="step", file=sys.stderr,
-                         dynamic_ncols=True)
+                         dynamic_ncols=True, disable=not is_main_rank())
 
     def on_train_step_end(self, run_context):
         cb_params = run_context.original_args()

@@ -3,6 +3,7 @@ import mindspore as ms
 from mindspore import Tensor, nn
 
 from mindarmour.privacy.diff_privacy.mechanisms.mechanisms import NoiseMechanismsFactory
+from mindarmour.privacy.diff_privacy.parallel import current_ranks
 from mindarmour.privacy.errors import UnknownMechanismError
 from mindarmour.utils import _validate
 
@@ -10,14 +11,20 @@ _BASES = {"sgd": nn.SGD, "momentum": nn.Momentum, "adam": nn.Adam}
 
 
 class _NoisedUpdate(nn.Cell):
-    """Noise, division and the base optimizer in one compiled step."""
+    """Noise, division and the base optimizer in one compiled step.
 
-    def __init__(self, optimizer, units):
+    The gradients are a sum over the ranks already; the ranks' shares of the noise are added up here.
+    """
+
+    def __init__(self, optimizer, units, rank_sum):
         super().__init__(auto_prefix=False)
         self.optimizer = optimizer
+        self.rank_sum = rank_sum
         self.factor = float(optimizer.loss_scale) / units
 
     def construct(self, gradients, normals, stddev):
+        if self.rank_sum is not None:
+            normals = self.rank_sum(normals)
         noised = ()
         for gradient, normal in zip(gradients, normals):
             noised += ((gradient.astype(ms.float32) + normal * stddev) * self.factor,)
@@ -28,8 +35,8 @@ class DPOptimizerClassFactory:
     """Makes DP optimizer classes.
 
     Args:
-        micro_batches (int): Units whose clipped gradients are summed in one step, the divisor; must equal the
-            `micro_batches` of the DPModel that uses the optimizer.
+        micro_batches (int): Units (of one rank) whose clipped gradients are summed in one step, the divisor; must
+            equal the `micro_batches` of the DPModel that uses the optimizer.
 
     Examples:
         >>> from mindspore import nn
@@ -88,10 +95,11 @@ def _dp_class(base, mech, units):
             if units is None:
                 raise ValueError("micro_batches of DPOptimizerClassFactory must be a number to use its optimizers in "
                                  "a custom loop: it divides the clipped sum.")
-            if self._noised_update is None:
-                self._noised_update = [_NoisedUpdate(self, units)]  # a list: a Cell attribute would be a child
-            normals = mech.source.normals(self._steps, [p.shape for p in self.parameters])
-            stddev = mech.norm_bound * mech.multiplier_at(self._steps)
+            ranks, shapes = current_ranks(), [p.shape for p in self.parameters]
+            if self._noised_update is None:  # a list: a Cell attribute would be a child
+                self._noised_update = [_NoisedUpdate(self, units * ranks.world, ranks.rank_sum(shapes))]
+            normals = ranks.normals(mech.source, self._steps, shapes)
+            stddev = mech.norm_bound * mech.multiplier_at(self._steps) * ranks.noise_share
             self._steps += 1
             if hasattr(mech, "advance_to"):
                 mech.advance_to(self._steps)

@@ -2,6 +2,7 @@
 import contextlib
 from dataclasses import replace
 
+import mindspore as ms
 from mindspore import amp, nn
 from mindspore.train import Model
 
@@ -15,6 +16,16 @@ from mindarmour.privacy.diff_privacy.mechanisms.mechanisms import (
     AdaClippingWithGaussianRandom,
     NoiseAdaGaussianRandom,
     NoiseGaussianRandom,
+)
+from mindarmour.privacy.diff_privacy.parallel import (
+    EVERY_RANK,
+    broadcast_parameters,
+    current_ranks,
+    is_main_rank,
+    outlive_sigterm,
+    parameter_facts,
+    plan_facts,
+    require_agreement,
 )
 from mindarmour.privacy.diff_privacy.plan import Plan
 from mindarmour.privacy.diff_privacy.sampling import MASK_COLUMN, claim_of
@@ -31,14 +42,17 @@ class DPModel(Model):
     """A `mindspore.train.Model` whose training clips each unit's gradient and adds Gaussian noise to the sum.
 
     Args:
-        micro_batches (int, optional): Units per batch; must divide the batch size. None means one unit per example,
-            the strongest guarantee. A unit of several examples has sensitivity 2C, which the accountant counts.
+        micro_batches (int, optional): Units per batch (of one rank); must divide its size. None means one unit per
+            example, the strongest guarantee. A unit of several examples has sensitivity 2C, which the accountant
+            counts.
         norm_bound (float): Clipping bound C, > 0; with `clip_mech` the bound of the first step.
         noise_mech (Cell): From `NoiseMechanismsFactory`. Exactly one of `noise_mech` and a DP optimizer is given.
         clip_mech (Cell): From `ClipMechanismsFactory`: adapts the bound. Not with a decaying `noise_mech`.
         optimizer (Optimizer): A MindSpore optimizer over the network's parameters, or an instance of a class from
             `DPOptimizerClassFactory`.
         engine (str): How per-unit gradients are computed: 'auto', 'ghost', 'vmap' or 'loop'.
+        noise_placement (str): Under data parallelism, 'every_rank' (each rank adds its share before the sum) or
+            'rank0' (rank 0 adds all of it); see `parallel.Ranks`.
         **kwargs: Arguments of `Model`: network, loss_fn, metrics, eval_network, eval_indexes, amp_level ('O0' or
             'O2'), loss_scale_manager, keep_batchnorm_fp32.
 
@@ -73,7 +87,7 @@ class DPModel(Model):
     """
 
     def __init__(self, micro_batches=2, norm_bound=1.0, noise_mech=None, clip_mech=None, optimizer=nn.Momentum,
-                 engine="auto", **kwargs):
+                 engine="auto", noise_placement=EVERY_RANK, **kwargs):
         if micro_batches is not None:
             _validate.integer("micro_batches", micro_batches, low=1, bool_error=ValueError)
         _validate.real("norm_bound", norm_bound, low=0, strict_float=True)
@@ -81,7 +95,8 @@ class DPModel(Model):
         _check_model_arguments(kwargs)
         noise_mech = _noise_of(noise_mech, optimizer, micro_batches)
         _check_mechanisms(noise_mech, clip_mech, norm_bound)
-        self._plan = Plan(norm_bound, FlatClipping(), noise_mech, clip_mech, micro_batches, engine)
+        self._plan = Plan(norm_bound, FlatClipping(), noise_mech, clip_mech, micro_batches, engine,
+                          ranks=current_ranks(noise_placement))
         super().__init__(optimizer=optimizer, **kwargs)
 
     @property
@@ -107,13 +122,13 @@ class DPModel(Model):
             ValueError: `dataset_sink_mode` is True (noise is drawn on the host at every step), or the data set
                 could put copies of one record into one batch.
         """
-        with self._training_on(train_dataset, dataset_sink_mode):
+        with self._training_on(train_dataset, dataset_sink_mode, epoch):
             super().train(epoch, train_dataset, _with_ledger(callbacks), False, sink_size, initial_epoch)
 
     def fit(self, epoch, train_dataset, valid_dataset=None, valid_frequency=1, callbacks=None,
             dataset_sink_mode=False, valid_dataset_sink_mode=False, sink_size=-1, initial_epoch=0):
         """Train and evaluate as `Model.fit` does; see `train`."""
-        with self._training_on(train_dataset, dataset_sink_mode):
+        with self._training_on(train_dataset, dataset_sink_mode, epoch):
             super().fit(epoch, train_dataset, valid_dataset, valid_frequency, _with_ledger(callbacks), False,
                         valid_dataset_sink_mode, sink_size, initial_epoch)
 
@@ -137,25 +152,44 @@ class DPModel(Model):
         self.train_network.ledger = restored(self.train_network, checkpoint, acknowledge)
 
     @contextlib.contextmanager
-    def _training_on(self, dataset, dataset_sink_mode):
+    def _training_on(self, dataset, dataset_sink_mode, epochs):
         if dataset_sink_mode:
             raise ValueError("dataset_sink_mode must be False: noise is drawn on the host at every step, and sink "
                              "mode would run an epoch without it.")
-        sampling = claim_of(dataset)
+        sampling = claim_of(dataset, self._plan.ranks)
         names = dataset.get_col_names()
         place = names.index(MASK_COLUMN) if MASK_COLUMN in names else None
         self.ledger.spend_on(fingerprint(dataset))
         self.train_network.bind(replace(self._plan, sampling=sampling), place)
-        if sampling.kind == SHUFFLE:
+        self._agree_on_start(dataset, epochs)
+        if sampling.kind == SHUFFLE and is_main_rank():
             LOGGER.info(TAG, "The data set is a partition (shuffle and batch): no amplification by sampling. "
                              "PoissonSampler gives much smaller epsilons.")
         loss_fn = self._loss_fn
         if len(names) != 2:
             self._loss_fn = None  # Model insists on two columns when it knows of a loss
         try:
-            yield
+            with outlive_sigterm(self._plan.ranks):
+                yield
         finally:
             self._loss_fn = loss_fn
+        require_agreement(self._plan.ranks, parameter_facts(self.train_network.get_parameters()))
+
+    def _agree_on_start(self, dataset, epochs):
+        """Refuse ranks that would train differently, before the first step."""
+        ranks, step = self._plan.ranks, self.train_network
+        if ranks.world == 1:
+            return
+        if current_ranks(ranks.noise_placement) != ranks:
+            raise ValueError(f"The parallel mode must be set before the DPModel is made, but the model was made for "
+                             f"{ranks} and now runs on {current_ranks(ranks.noise_placement)}.")
+        if ms.get_auto_parallel_context("parameter_broadcast"):
+            broadcast_parameters(ranks, step.get_parameters())
+        ledger = step.ledger
+        require_agreement(ranks, {
+            **plan_facts(step.plan), "number of epochs": epochs, "steps per epoch": dataset.get_dataset_size(),
+            "data set": fingerprint(dataset, key=b"ranks"), "number of steps trained": ledger.steps,
+            "ledger": ledger.entries, **parameter_facts(step.get_parameters())})
 
 
 def _with_ledger(callbacks):
