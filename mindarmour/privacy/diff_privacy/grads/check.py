@@ -5,18 +5,16 @@ reached behind the taps, rows that mix, a loss that is not what it seems, a wron
 """
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, ops
 
 from mindarmour.privacy.diff_privacy.clipping import FlatClipping
 from mindarmour.privacy.diff_privacy.grads.engine import RowLoss
 from mindarmour.privacy.diff_privacy.grads.ghost import GhostEngine
-from mindarmour.privacy.diff_privacy.grads.survey import eager, few_rows
-from mindarmour.privacy.diff_privacy.grads.taps import shell, twin
+from mindarmour.privacy.diff_privacy.grads.survey import eager, few_rows, without_dropout
 from mindarmour.privacy.errors import UnsupportedLayerError
 
 ROWS = 3
 TOLERANCE = 1e-3  # float32 noise stays far below it, a structural mistake far above
-_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _FIX = "Take engine='auto' or 'vmap'."
 
 
@@ -43,26 +41,6 @@ def refuse_if_inexact(network, loss_fn, columns):
         bound = max(float(norms.min()) * 0.5, 1e-12)
         totals, found, _, _ = engine(Tensor(bound, ms.float32), ops.ones(ROWS, ms.float32), *rows)
         _compare(network, gradients, norms, bound, [t.asnumpy() for t in totals], found.asnumpy())
-
-
-def without_dropout(network):
-    """A twin of the network whose dropout layers pass everything."""
-    def replace(_, cell):
-        if isinstance(cell, _DROPOUTS):
-            return _silent(cell, training=False)
-        if isinstance(cell, nn.MultiheadAttention) and cell.dropout:
-            silent = twin(cell, lambda name, inner: None)
-            silent.__dict__["dropout"] = 0.0
-            return silent
-        return None
-
-    return twin(network, replace)
-
-
-def _silent(cell, **changes):
-    copied = shell(cell)
-    copied.__dict__.update(changes)
-    return copied
 
 
 def _row_gradients(network, loss_fn, rows):

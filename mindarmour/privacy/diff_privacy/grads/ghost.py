@@ -13,6 +13,7 @@ from mindspore import ParameterTuple, nn, ops
 
 from mindarmour.privacy.diff_privacy.grads.engine import UnitWeights, loss_reduction, real_mean
 from mindarmour.privacy.diff_privacy.grads.layers.products import NoGradient
+from mindarmour.privacy.diff_privacy.grads.lone import Refresh, RowsGradient, put_rows
 from mindarmour.privacy.diff_privacy.grads.row_losses import WeightedLoss
 from mindarmour.privacy.diff_privacy.grads.survey import survey
 from mindarmour.privacy.diff_privacy.grads.taps import TapMaker, twin
@@ -55,8 +56,11 @@ class GhostEngine(nn.Cell):
             site = by_name.get(name)
             return site.rule_class.tapped(cell, make) if site else None
 
-        self.loss = WeightedLoss(twin(network, replace), loss_fn, found.loss_scale)
-        self.backward = ops.value_and_grad(self.loss, None, ParameterTuple(make.parameters), has_aux=True)
+        adjust, copies = put_rows(found.lone, found.rows)
+        self.refresh = Refresh(found.lone, copies)
+        self.loss = WeightedLoss(twin(network, replace, adjust), loss_fn, found.loss_scale)
+        read = ParameterTuple([*make.parameters, *copies])
+        self.backward = ops.value_and_grad(self.loss, None, read, has_aux=True)
         self._collect(network, found)
 
     def _collect(self, network, found):
@@ -67,14 +71,18 @@ class GhostEngine(nn.Cell):
             first += len(reads)
             for name, parameter in site.trainable().items():
                 gradients[id(parameter)] = (site.gradient(name, self.units), reads)
+        for place, item in enumerate(found.lone, first):
+            rows = RowsGradient(self.units, item.parameter.shape, found.rows)
+            gradients[id(item.parameter)] = (rows, (place,))
         chosen = [gradients.get(id(p)) or (NoGradient(self.units, p.shape), ()) for p in network.trainable_params()]
         self.gradients = nn.CellList([gradient for gradient, _ in chosen], auto_prefix=False)
         self.reads = tuple(reads for _, reads in chosen)
         self.outputs = tuple({reads[-1] for _, reads in chosen if reads})
 
     def construct(self, norm_bound, is_real, *columns):
-        weights = self.weights(is_real)
-        (_, losses), readings = self.backward(weights.reshape(-1), *self._filled(is_real, columns))
+        weights = self.refresh(self.weights(is_real))
+        (total, losses), readings = self.backward(weights.reshape(-1), *self._filled(is_real, columns))
+        losses = ops.depend(losses, total)
         if self.scalar_loss:
             readings = self._weighted(readings, weights)
         filled = weights.sum(axis=1) > 0

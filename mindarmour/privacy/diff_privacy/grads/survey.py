@@ -2,6 +2,7 @@
 import contextlib
 from collections import Counter
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 
 import mindspore as ms
 import numpy as np
@@ -10,9 +11,11 @@ from mindspore import Tensor, nn
 from mindarmour.privacy.diff_privacy.grads.engine import RowLoss
 from mindarmour.privacy.diff_privacy.grads.layers import registered_layers, rule_class_for
 from mindarmour.privacy.diff_privacy.grads.layers.products import Transposed
-from mindarmour.privacy.diff_privacy.grads.taps import RecorderMaker, twin
+from mindarmour.privacy.diff_privacy.grads.lone import LoneParameter, put_rows
+from mindarmour.privacy.diff_privacy.grads.taps import RecorderMaker, shell, twin
 from mindarmour.privacy.errors import UnsupportedLayerError
 
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _OTHER_ENGINE = "Take engine='auto' or 'vmap', which do not depend on the layer."
 
 
@@ -56,11 +59,15 @@ class Survey:
 
     Args:
         sites (tuple[Site]): The layers to read.
+        lone (tuple[LoneParameter]): Parameters that cells use by themselves.
+        rows (int): Rows of the batch.
         loss_scale (float, optional): For a network that returns one number as its loss: what makes it the sum of
             the rows' losses. None otherwise.
     """
 
     sites: tuple
+    lone: tuple
+    rows: int
     loss_scale: float = None
 
 
@@ -81,8 +88,9 @@ def survey(network, loss_fn, columns):
     Raises:
         UnsupportedLayerError: At the first trainable Parameter that cannot be served.
     """
-    candidates = _candidates(network)
+    candidates, raw = _candidates(network)
     with eager():
+        lone = tuple(_with_row_shape(network, loss_fn, item, columns) for item in raw)
         small = [_recorded_run(network, loss_fn, candidates, columns, rows) for rows in (2, 3)]
     rows = columns[0].shape[0]
     sites = []
@@ -90,51 +98,43 @@ def survey(network, loss_fn, columns):
         calls = [run[0][name] for run in small]
         if any(calls[0]):
             sites.append(_site(name, cell, calls, rows))
-    return Survey(tuple(sites), _loss_scale(network, loss_fn, columns, small))
+    return Survey(tuple(sites), lone, rows, _loss_scale(network, loss_fn, columns, small))
 
 
 def _candidates(network):
-    """Name and cell of every served layer with trainable Parameters; refuses Parameters that no rule serves."""
+    """({name: cell} of the served layers with trainable Parameters, list of lone Parameters)."""
     trainable = {id(p) for p in network.trainable_params()}
-    candidates, owners = {}, Counter()
+    candidates, lone, owners = {}, [], Counter()
     for name, cell in network.cells_and_names():
         if any(outer == "" or name.startswith(f"{outer}.") for outer in candidates):
             continue
         rule_class = rule_class_for(cell)
         served = {id(p) for p in rule_class.parameters_of(cell).values()} if rule_class else set()
-        _refuse_unserved(name, cell, rule_class, trainable - served)
+        unserved = [(key, p) for key, p in cell._params.items()
+                    if p is not None and id(p) in trainable and id(p) not in served]
+        lone += [LoneParameter(name, key, p) for key, p in unserved]
+        owners.update([*(served & trainable), *(id(p) for _, p in unserved)])
+        _refuse_shared(name, cell, owners)
         if served & trainable:
-            _refuse_configuration(name, cell, rule_class)
+            _refuse_configuration(name, cell, rule_class, unserved)
             candidates[name] = cell
-            owners.update(served & trainable)
-            _refuse_shared(name, cell, owners)
-    return candidates
+    return candidates, lone
 
 
 def _refuse(name, cell, reason, fix=_OTHER_ENGINE):
     raise UnsupportedLayerError(name, type(cell).__name__, reason, fix)
 
 
-def _refuse_unserved(name, cell, rule_class, unserved):
-    for parameter in cell._params.values():
-        if parameter is not None and id(parameter) in unserved:
-            if rule_class is None:
-                reason = f"it uses its Parameter '{parameter.name}' by itself and no rule is registered for its class."
-            else:
-                reason = f"the rule of its class does not know its Parameter '{parameter.name}'."
-            known = ", ".join(sorted(kind.__name__ for kind in registered_layers()))
-            _refuse(name, cell, reason, f"{_OTHER_ENGINE} Or register a rule with register_layer, or build the layer "
-                    f"from served ones: {known}.")
-
-
-def _refuse_configuration(name, cell, rule_class):
+def _refuse_configuration(name, cell, rule_class, unserved):
     reason = rule_class.refusal(cell)
+    if unserved:
+        reason = f"the rule of its class does not know its Parameter '{unserved[0][1].name}'."
     if reason:
         _refuse(name, cell, reason)
 
 
 def _refuse_shared(name, cell, owners):
-    if max(owners.values()) > 1:
+    if max(owners.values(), default=0) > 1:
         _refuse(name, cell, "it shares a trainable Parameter with another layer.",
                 f"{_OTHER_ENGINE} Or give each layer its own Parameter.")
 
@@ -156,6 +156,59 @@ def _recorded_run(network, loss_fn, candidates, columns, rows):
     output = copied(*(few if loss_fn is None else few[:-1]))
     calls = {name: [recorder.calls for recorder in recorders] for name, recorders in made.items()}
     return calls, (output.asnumpy() if loss_fn is None else None)
+
+
+def _with_row_shape(network, loss_fn, item, columns):
+    """The lone Parameter with the row shape under which a copy per row leaves the network's output as it is."""
+    expected = [_plain_output(network, loss_fn, columns, rows) for rows in (2, 3)]
+    for shape in item.candidates():
+        tried = replace_fields(item, row_shape=shape)
+        outputs = (_plain_output(network, loss_fn, columns, rows, tried) for rows in (2, 3))
+        if all(_same(a, b) for a, b in zip(outputs, expected)):
+            return tried
+    cell = dict(network.cells_and_names())[item.cell_name]
+    known = ", ".join(sorted(kind.__name__ for kind in registered_layers()))
+    _refuse(item.cell_name, cell, f"it uses its Parameter '{item.parameter.name}' by itself, and not by broadcasting "
+            f"over the batch.", f"{_OTHER_ENGINE} Or register a rule for its class with register_layer, or build it "
+            f"from served layers: {known}.")
+
+
+def _plain_output(network, loss_fn, columns, rows, item=None):
+    """Output for a few rows, with a row copy of `item` in its place; None where that does not run."""
+    few = few_rows(columns, rows)
+    adjust, _ = put_rows([item] if item else [], rows)
+    try:
+        copied = twin(without_dropout(network), lambda name, cell: None, adjust)
+        output = copied(*(few if loss_fn is None else few[:-1]))
+        return (output[0] if isinstance(output, tuple) else output).asnumpy()
+    except (ValueError, RuntimeError, TypeError, IndexError):
+        if item is None:
+            raise
+        return None
+
+
+def _same(output, expected):
+    if output is None or output.shape != expected.shape:
+        return False
+    return np.allclose(output, expected, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def without_dropout(network):
+    """A twin of the network whose dropout layers pass everything."""
+    def replace(_, cell):
+        if isinstance(cell, _DROPOUTS):
+            return _silent(cell, training=False)
+        if isinstance(cell, nn.MultiheadAttention) and cell.dropout:
+            return _silent(twin(cell, lambda name, inner: None), dropout=0.0)
+        return None
+
+    return twin(network, replace)
+
+
+def _silent(cell, **changes):
+    copied = shell(cell)
+    copied.__dict__.update(changes)
+    return copied
 
 
 def few_rows(columns, rows):

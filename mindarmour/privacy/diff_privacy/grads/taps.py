@@ -202,23 +202,31 @@ def shell(cell):
     return copied
 
 
-def twin(network, replace):
+def set_aside(cell, attribute, parameter):
+    """Let a copied cell read `parameter` as its `attribute`, outside of its table of Parameters."""
+    cell._params.pop(attribute, None)
+    object.__setattr__(cell, attribute, parameter)
+
+
+def twin(network, replace, adjust=None):
     """A copy of the network's structure that shares its Parameters.
 
     Args:
         network (Cell): The network.
         replace (Callable): `replace(name, cell)` returns the cell to put in the place of `cell`, or None to
             descend into it.
+        adjust (Callable, optional): `adjust(name, copied)` is called with every cell that was copied.
 
     Returns:
         Cell. A cell that the network reaches by two ways stays one cell.
     """
-    return _Twin(replace).of(network, "")
+    return _Twin(replace, adjust).of(network, "")
 
 
 class _Twin:
-    def __init__(self, replace):
+    def __init__(self, replace, adjust):
         self._replace = replace
+        self._adjust = adjust
         self._made = {}
 
     def of(self, cell, name):
@@ -227,6 +235,8 @@ class _Twin:
             self._made[id(cell)] = shell(cell) if replaced is None else replaced
             if replaced is None:
                 self._fill(self._made[id(cell)], name)
+                if self._adjust is not None:
+                    self._adjust(name, self._made[id(cell)])
         return self._made[id(cell)]
 
     def _fill(self, copied, name):
