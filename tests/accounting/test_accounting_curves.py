@@ -212,6 +212,15 @@ def test_a_generous_cap_is_free_and_a_tight_one_a_catastrophe(relation):
     assert free <= epsilon(352) <= epsilon(320) <= epsilon(288) <= epsilon(256)
 
 
+def test_shards_cut_their_own_part_of_a_batch():
+    def epsilon(shards, cap):
+        sampling = Sampling("poisson", 60000, 256, "add-or-remove", max_batch_size=cap, shards=shards)
+        return privacy_spent((LedgerEntry(StepEvent(sampling, 1.0), 2340),), 1e-5).epsilon
+    # two shards of 128 expected records each: cut at 176 they lose as often as one of 256 cut at a smaller size
+    assert epsilon(1, 352) < epsilon(2, 176) < epsilon(4, 88)
+    assert epsilon(2, 230) == pytest.approx(epsilon(1, 60000), rel=1e-3)
+
+
 def test_cut_batches_in_the_privacy_loss_distribution():
     pytest.importorskip("dp_accounting")
     def epsilon(cap):
