@@ -31,7 +31,6 @@ from mindarmour.privacy.accounting.rdp import (
 from mindarmour.privacy.accounting.release_events import ReleaseEvent
 from mindarmour.privacy.accounting.truncation import Overflow, overflow_of
 
-ORDERS = np.asarray(DEFAULT_ORDERS)
 # Up to this many distinct noise levels are accounted exactly; more are rounded down onto a logarithmic grid,
 # which is sound (more noise is post-processing) and costs about 0.3 percent of epsilon.
 EXACT_LEVELS = 64
@@ -65,10 +64,12 @@ class Composition:
     Args:
         relation (str): Neighbouring relation that everything is stated under.
         assume_poisson (bool): Treat shuffled partitions as if batches had been drawn independently.
+        orders (tuple[float]): Rényi orders of `curves`, all above 1.
     """
 
-    def __init__(self, relation, assume_poisson=False):
+    def __init__(self, relation, assume_poisson=False, orders=DEFAULT_ORDERS):
         self.relation = relation
+        self.orders = orders
         self.assumed = False
         self._assume_poisson = assume_poisson
         self._exact = Counter()
@@ -78,7 +79,7 @@ class Composition:
 
     def copy(self):
         """An independent copy, for looking ahead."""
-        other = Composition(self.relation, self._assume_poisson)
+        other = Composition(self.relation, self._assume_poisson, self.orders)
         other.assumed = self.assumed
         for name in ("_exact", "_rounded", "_releases", "_epochs"):
             setattr(other, name, getattr(self, name).copy())
@@ -110,14 +111,14 @@ class Composition:
 
     @property
     def curves(self):
-        """RDP at `ORDERS` by two arguments, [2, orders].
+        """RDP at `orders` by two arguments, [2, orders].
 
         Both bound the same run. They differ only when Poisson batches were cut: the first leaves out a part of
         total variation `excess`, the second holds as it is.
         """
-        parts = [(curves_of(cost), count) for cost, count in self.costs]
-        parts += [(event.rdp(ORDERS)[None, :], count) for event, count in self.releases]
-        return sum((count * curve for curve, count in parts), np.zeros((2, ORDERS.size)))
+        parts = [(curves_of(cost, self.orders), count) for cost, count in self.costs]
+        parts += [(event.rdp(self.orders)[None, :], count) for event, count in self.releases]
+        return sum((count * curve for curve, count in parts), np.zeros((2, len(self.orders))))
 
     @property
     def excess(self):
@@ -200,42 +201,42 @@ def rounded_down(cost, ratio=GRID_RATIO):
 
 
 @lru_cache(maxsize=8192)
-def curves_of(cost):
+def curves_of(cost, orders):
     """Both RDP curves of one amplified mechanism, [2, orders]."""
     if cost.multiplier == 0:
-        return np.full((2, ORDERS.size), np.inf)
+        return np.full((2, len(orders)), np.inf)
     if cost.kind == FULL:
-        curve = rdp_gaussian(cost.multiplier, ORDERS)
+        curve = rdp_gaussian(cost.multiplier, orders)
     elif cost.kind == BALLS_IN_BINS:
-        curve = rdp_random_allocation(int(cost.rate), cost.multiplier, ORDERS)
+        curve = rdp_random_allocation(int(cost.rate), cost.multiplier, orders)
     elif cost.kind == FIXED_SIZE:
-        curve = rdp_without_replacement(cost.rate, cost.multiplier, ORDERS)
+        curve = rdp_without_replacement(cost.rate, cost.multiplier, orders)
     else:
-        curve = _poisson(cost, cost.rate, 1.0)
+        curve = _poisson(cost, cost.rate, 1.0, orders)
     if cost.overflow is None or cost.overflow.probability == 0:
         return np.stack([curve, curve])
-    return _truncated(cost, curve)
+    return _truncated(cost, curve, np.asarray(orders))
 
 
-def _poisson(cost, rate, distance):
+def _poisson(cost, rate, distance, orders):
     multiplier = cost.multiplier / distance
     if cost.relation == REPLACE_ONE:
-        return rdp_sampled_gaussian(rate, cost.spread * multiplier, ORDERS, REPLACE_ONE)
-    return rdp_sampled_gaussian(rate, multiplier, ORDERS)
+        return rdp_sampled_gaussian(rate, cost.spread * multiplier, orders, REPLACE_ONE)
+    return rdp_sampled_gaussian(rate, multiplier, orders)
 
 
-def _truncated(cost, ordinary):
+def _truncated(cost, ordinary, orders):
     """Curves of truncated Poisson sampling; see `truncation`."""
     overflow = cost.overflow
     if cost.relation == REPLACE_ONE:
         first = ordinary
     else:
         # towards the data set that holds the record nothing was left out: there the ratio is bounded instead
-        reverse = math.log(overflow.probability) - (ORDERS - 1) * np.log1p(-min(overflow.rate, 1 - 1e-16))
-        first = np.logaddexp((ORDERS - 1) * ordinary, reverse) / (ORDERS - 1)
-    worse = (ORDERS - 1) * _poisson(cost, overflow.rate, overflow.distance) + math.log(overflow.probability)
-    common = (ORDERS - 1) * ordinary + math.log1p(-min(overflow.probability, 1 - 1e-16))
-    return np.stack([first, np.logaddexp(common, worse) / (ORDERS - 1)])
+        reverse = math.log(overflow.probability) - (orders - 1) * np.log1p(-min(overflow.rate, 1 - 1e-16))
+        first = np.logaddexp((orders - 1) * ordinary, reverse) / (orders - 1)
+    worse = (orders - 1) * _poisson(cost, overflow.rate, overflow.distance, orders) + math.log(overflow.probability)
+    common = (orders - 1) * ordinary + math.log1p(-min(overflow.probability, 1 - 1e-16))
+    return np.stack([first, np.logaddexp(common, worse) / (orders - 1)])
 
 
 def _step_cost(event, multiplier, relation):

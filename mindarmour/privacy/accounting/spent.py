@@ -7,14 +7,20 @@ import numpy as np
 from mindarmour.privacy.accounting import pld, tradeoff
 from mindarmour.privacy.accounting.composition import (
     EXACT_LEVELS,
-    ORDERS,
     Composition,
     common_relation,
     traits_of,
 )
 from mindarmour.privacy.accounting.events import FIXED_SIZE, POISSON, RELATIONS, REPLACE_ONE
 from mindarmour.privacy.accounting.gaussian import delta_of_gaussian, epsilon_of_gaussian
-from mindarmour.privacy.accounting.rdp import CONVERSIONS, check_delta, delta_from_rdp, epsilon_from_rdp
+from mindarmour.privacy.accounting.rdp import (
+    CONVERSIONS,
+    DEFAULT_ORDERS,
+    check_delta,
+    check_orders,
+    delta_from_rdp,
+    epsilon_from_rdp,
+)
 from mindarmour.privacy.accounting.relations import group_epsilon, smallest_epsilon
 from mindarmour.privacy.accounting.zcdp import delta_from_zcdp, epsilon_from_zcdp
 from mindarmour.utils import _validate
@@ -63,6 +69,7 @@ class Accountant:
             independently. The statement is then an assumption, not a guarantee.
         conversion (str): 'improved' or 'classic', see `epsilon_from_rdp` and `epsilon_from_zcdp`.
         group_size (int): How many records neighbours may differ in.
+        orders (sequence, optional): Rényi orders above 1; None takes a grid from 1.02 to 1024.
 
     Guarantee: an upper bound for everything that the entries describe, under adaptive composition, as long as
         noise multipliers were not chosen by looking at the data other than through what was released.
@@ -77,13 +84,14 @@ class Accountant:
     """
 
     def __init__(self, delta=1e-5, accountant="rdp", relation=None, assume=None, conversion="improved",
-                 group_size=1):
+                 group_size=1, orders=None):
         self._delta = check_delta(delta)
         self._accountant = _validate.choice("accountant", accountant, ACCOUNTANTS)
         self._relation = None if relation is None else _validate.choice("relation", relation, RELATIONS)
         self._assume = None if assume is None else _validate.choice("assume", assume, (POISSON,))
         self._conversion = _validate.choice("conversion", conversion, CONVERSIONS)
         self._group_size = _validate.integer("group_size", group_size, low=1)
+        self._orders = DEFAULT_ORDERS if orders is None else tuple(check_orders(orders).tolist())
         self._prefix, self._prefix_traits, self._settled = (), set(), None
 
     def epsilon_after(self, entries):
@@ -144,7 +152,7 @@ class Accountant:
         traits = self._prefix_traits | traits_of(last)
         relation = common_relation(traits, self._relation)
         if self._settled is None or relation != self._settled.relation:
-            self._settled, known = Composition(relation, self._assume is not None), 0
+            self._settled, known = Composition(relation, self._assume is not None, self._orders), 0
         self._settled.extend(closed[known:])
         self._prefix = closed
         return self._settled.copy().extend(last), traits
@@ -191,7 +199,7 @@ def delta_of(total, epsilon, accountant="rdp", conversion="improved"):
     if accountant == "zcdp":
         left = epsilon - stated_epsilon
         return min(1.0, stated_delta + delta_from_zcdp(total.squared_mu / 2, left, conversion)) if left >= 0 else 1.0
-    first, second = (delta_from_rdp(curve, ORDERS, epsilon, conversion) for curve in total.curves)
+    first, second = (delta_from_rdp(curve, total.orders, epsilon, conversion) for curve in total.curves)
     # where the left-out part may stand on either side, exp(epsilon) multiplies the other one
     factor = 1 + math.exp(min(epsilon, 700.0)) if _two_sided(total) else 1.0
     bounds = [first + factor * total.excess if total.excess else first, second]
@@ -204,7 +212,7 @@ def _rdp_epsilons(total, delta, conversion):
     stated_epsilon, stated_delta = total.released
     curves, left = total.curves, delta - stated_delta
     spare = (left - total.excess, left)
-    bounds = [epsilon_from_rdp(curve, ORDERS, d, conversion) if d > 0 else math.inf
+    bounds = [epsilon_from_rdp(curve, total.orders, d, conversion) if d > 0 else math.inf
               for curve, d in zip(curves, spare)]
     if not total.costs and left >= 0:
         bounds.append(stated_epsilon)  # basic composition
