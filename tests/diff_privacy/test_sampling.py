@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from mindarmour.privacy.diff_privacy import PoissonSampler
-from mindarmour.privacy.diff_privacy.sampling import claim_of, physical_batch_size
+from mindarmour.privacy.diff_privacy.claims import claim_of
+from mindarmour.privacy.diff_privacy.sampling import physical_batch_size
 
 COUNT = 50
 IMAGES = np.arange(COUNT, dtype=np.float32)[:, None] + 1

@@ -24,7 +24,7 @@ from examples.common.dataset.data_processing import mnist_arrays, mnist_folder
 from examples.privacy.membership_inference_attack.membership_inference_lira_config import cfg
 from mindarmour.privacy.accounting.calibration import noise_multiplier_for
 from mindarmour.privacy.diff_privacy import DPModel, NoiseMechanismsFactory, PoissonSampler
-from mindarmour.privacy.diff_privacy.sampling import claim_of
+from mindarmour.privacy.diff_privacy.claims import claim_of
 from mindarmour.privacy.evaluation import RMIA, ConfidenceAttack, LiRA, LossAttack, ShadowModels, collect_signals
 
 ATTACKS = ("LOSS", "Confidence", "LiRA", "RMIA")

@@ -11,15 +11,22 @@ from mindarmour.privacy.diff_privacy.mechanisms.mechanisms import (
 from mindarmour.privacy.diff_privacy.monitor.monitor import PrivacyMonitorFactory, RDPMonitor, ZCDPMonitor
 from mindarmour.privacy.diff_privacy.monitor.progress import PrivacyProgress
 from mindarmour.privacy.diff_privacy.optimizer.optimizer import DPOptimizerClassFactory
-from mindarmour.privacy.diff_privacy.sampling import PoissonSampler
+from mindarmour.privacy.diff_privacy.sampling import (
+    BallsInBinsSampler,
+    FixedSizeSampler,
+    PoissonSampler,
+    ShufflePartition,
+)
 from mindarmour.privacy.diff_privacy.train.model import DPModel
 
 __all__ = [
     "AdaClippingWithGaussianRandom",
+    "BallsInBinsSampler",
     "ClipMechanismsFactory",
     "ClippedSum",
     "DPModel",
     "DPOptimizerClassFactory",
+    "FixedSizeSampler",
     "NoiseAdaGaussianRandom",
     "NoiseGaussianRandom",
     "NoiseMechanismsFactory",
@@ -27,6 +34,7 @@ __all__ = [
     "PrivacyMonitorFactory",
     "PrivacyProgress",
     "RDPMonitor",
+    "ShufflePartition",
     "ZCDPMonitor",
     "clipped_gradient_fn",
     "replace_batch_norm",

@@ -1,14 +1,17 @@
 """Samplers: who takes part in a step. The sampler owns the privacy claim.
 
 A sampler turns data into a MindSpore dataset of physical batches of one fixed size with a mask column `is_real`;
-`DPModel.train` reads from the dataset which claim it may make. A dataset that comes from no sampler gets the claim
-that holds for it: a shuffled partition, without amplification.
+`DPModel.train` reads from the dataset which claim it may make (see `claims`).
+
+Every record that was drawn takes a random place of the physical batch. So a record that is missing moves no other
+record into another unit of several examples, whatever the unit's size.
 
 References:
     Chua et al. 2024, "How private are DP-SGD implementations?" and "Scalable DP-SGD": shuffling can be far worse
     than Poisson sampling, whose batches a fixed physical size serves by truncation at a harmless cap.
+    Chua et al. 2025, "Balls-and-bins sampling for DP-SGD". Feldman, Shenfeld 2025, "Privacy amplification by random
+    allocation".
 """
-import copy
 import math
 
 import mindspore.dataset as ds
@@ -17,25 +20,30 @@ from scipy.special import bdtrc
 
 from mindarmour.privacy.accounting.events import (
     ADD_OR_REMOVE,
-    FULL,
+    BALLS_IN_BINS,
+    FIXED_SIZE,
     POISSON,
+    REPLACE_ONE,
     SHUFFLE,
     ZERO_OUT,
     Sampling,
 )
-from mindarmour.privacy.diff_privacy.parallel import Ranks, current_ranks
+from mindarmour.privacy.diff_privacy.parallel import current_ranks
 from mindarmour.utils import _validate
 from mindarmour.utils.secure_random import SecureStream, derive_key
 
 MASK_COLUMN = "is_real"
-_ALONE = Ranks()
+HOLE = -1
 # Probability that one step draws more than the physical batch holds: with it, even a million steps at epsilon 10
 # add less than 1e-6 to delta, and the accountant adds what they do.
 OVERFLOW_PROBABILITY = 1e-16
+# Random allocation has no accountant for cut batches. At this probability an epoch adds (1 + exp(epsilon)) * 1e-30
+# to delta: 5e-16 for a million epochs at epsilon 20, less than float64 can tell from the stated delta.
+_NEVER = 1e-30
 
 
 def physical_batch_size(num_examples, batch_size, probability=OVERFLOW_PROBABILITY):
-    """Smallest size that a Poisson batch of expected `batch_size` exceeds with at most `probability`."""
+    """Smallest size that a binomial batch of expected `batch_size` exceeds with at most `probability`."""
     rate = batch_size / num_examples
     low, high = math.ceil(batch_size), num_examples
     while low < high:
@@ -83,21 +91,20 @@ class _SourceColumn:
 
 
 class PaddedBatches:
-    """Iterable of physical batches: the drawn rows first, then rows of zeros, and the mask.
+    """Iterable of physical batches: drawn rows, holes of zeros, and the mask that tells them apart.
 
     Args:
         columns (list): Indexable columns of N rows.
-        draws (Callable): Called at the start of an epoch, returns the epoch's index arrays.
+        draws (Callable): Called at the start of an epoch, returns the epoch's batches: arrays of record numbers, all
+            of one size, with `HOLE` where no record stands.
         steps (int): Steps per epoch.
-        size (int): Physical batch size.
         sampling (Sampling): The claim.
     """
 
-    def __init__(self, columns, draws, steps, size, sampling):
+    def __init__(self, columns, draws, steps, sampling):
         self.columns = columns
         self._draws = draws
         self._steps = steps
-        self._size = size
         self.sampling = sampling
         first = [np.asarray(column[np.arange(1)]) for column in columns]
         self._rows = [(row.shape[1:], row.dtype) for row in first]
@@ -106,52 +113,44 @@ class PaddedBatches:
         return self._steps
 
     def __iter__(self):
-        for index in self._draws():
-            yield tuple(self._batch(index))
+        for places in self._draws():
+            yield tuple(self._batch(places))
 
-    def _batch(self, index):
+    def _batch(self, places):
+        real = places != HOLE
         for column, (shape, dtype) in zip(self.columns, self._rows):
-            batch = np.zeros((self._size, *shape), dtype)
-            if len(index):
-                batch[:len(index)] = column[index]
+            batch = np.zeros((len(places), *shape), dtype)
+            if real.any():
+                batch[real] = column[places[real]]
             yield batch
-        yield (np.arange(self._size) < len(index)).astype(np.float32)
+        yield real.astype(np.float32)
 
 
-class PoissonSampler:
-    """Each example joins each batch independently with probability batch_size / N.
+def at_random_places(records, size, stream):
+    """Array of `size` places with the records at random ones and holes elsewhere; surplus records are cut at random.
 
-    Args:
-        batch_size (int): Expected batch size, over all ranks; the fixed public divisor of the sum.
-        steps_per_epoch (int, optional): Default: N / batch_size, rounded.
-        max_batch_size (int, optional): Physical batch size. Default: large enough that a step draws more with
-            probability at most 1e-16. A larger draw is cut down to it at random; the accountant adds what that
-            costs. Under data parallelism the ranks share it evenly.
-        seed (int): 0 draws from operating-system entropy, as the privacy claim needs; another seed is reproducible.
+    A missing record leaves a hole (or, where some were cut, one other record in its place) and moves no other.
+    """
+    order = stream.permutation(max(len(records), size))[:len(records)]
+    places = np.full(size, HOLE)
+    places[order[order < size]] = records[order < size]
+    return places
 
-    Guarantee:
-        Poisson sampling under add-or-remove (units of one example) or zero-out (larger units). Under data
-        parallelism each rank draws, independently and at the same rate, from every world-th record: together that
-        is Poisson sampling from all records.
 
-    Examples:
-        >>> import numpy as np
-        >>> from mindarmour.privacy.diff_privacy import PoissonSampler
-        >>> images, labels = np.zeros((1000, 1, 32, 32), np.float32), np.zeros(1000, np.int32)
-        >>> dataset = PoissonSampler(batch_size=100).dataset((images, labels), ["image", "label"])
-        >>> dataset.get_dataset_size(), dataset.get_col_names()
-        (10, ['image', 'label', 'is_real'])
+class _Sampler:
+    """What the samplers share; each states its claim and draws its epochs.
+
+    Under data parallelism every rank samples its own shard, each world-th record.
     """
 
-    def __init__(self, batch_size, steps_per_epoch=None, max_batch_size=None, seed=0):
+    kind = None
+
+    def __init__(self, batch_size, seed, steps_per_epoch=None):
         self.batch_size = _validate.integer("batch_size", batch_size, low=1)
-        self.steps_per_epoch = steps_per_epoch
+        self.seed = _validate.integer("seed", seed, low=0)
         if steps_per_epoch is not None:
             _validate.integer("steps_per_epoch", steps_per_epoch, low=1)
-        self.max_batch_size = max_batch_size
-        if max_batch_size is not None:
-            _validate.integer("max_batch_size", max_batch_size, low=self.batch_size)
-        self.seed = _validate.integer("seed", seed, low=0)
+        self.steps_per_epoch = steps_per_epoch
         self._epochs = 0
 
     def dataset(self, data, column_names=("image", "label")):
@@ -166,125 +165,198 @@ class PoissonSampler:
         count = len(columns[0])
         _validate.integer("batch_size", self.batch_size, low=1, high=count)
         ranks = current_ranks()
-        size, largest_shard = self._physical_size(count, ranks.world)
-        sampling = Sampling(POISSON, count, self.batch_size, ADD_OR_REMOVE,
-                            max_batch_size=size if size < largest_shard else None, shards=ranks.world)
-        steps = self.steps_per_epoch or max(1, round(count / self.batch_size))
-        batches = PaddedBatches(columns, self._draws_of(count, steps, size, ranks), steps, size, sampling)
-        return ds.GeneratorDataset(batches, [*column_names, MASK_COLUMN], shuffle=False)
-
-    def _physical_size(self, count, world):
-        """(rows of a rank's batch, records of the largest shard)."""
-        shard = math.ceil(count / world)
-        if self.max_batch_size is not None:
-            return min(math.ceil(self.max_batch_size / world), shard), shard
-        return min(physical_batch_size(shard, self.batch_size / count * shard), shard), shard
-
-    def _draws_of(self, count, steps, size, ranks):
-        rate = self.batch_size / count
+        sampling, size, steps = self._claim(count, ranks.world)
         shard = np.arange(ranks.rank, count, ranks.world)
 
         def draws():
-            key = None if self.seed == 0 else derive_key("poisson", self.seed, self._epochs, ranks.rank)
-            stream = SecureStream(key)
-            self._epochs += 1
-            for _ in range(steps):
-                index = shard[stream.uniform(len(shard)) < rate]
-                if len(index) > size:
-                    index = np.sort(index[stream.permutation(len(index))[:size]])
-                yield index
+            return self._epoch(shard, sampling, size, steps, self._stream(ranks.rank))
 
-        return draws
+        return ds.GeneratorDataset(PaddedBatches(columns, draws, steps, sampling), [*column_names, MASK_COLUMN],
+                                   shuffle=False)
+
+    def _claim(self, count, world):
+        """(Sampling, rows of a rank's physical batch, steps of an epoch)."""
+        raise NotImplementedError
+
+    def _epoch(self, shard, sampling, size, steps, stream):
+        """Batches of one epoch, see `PaddedBatches`."""
+        raise NotImplementedError
+
+    def _stream(self, rank):
+        """Randomness of the next epoch."""
+        key = None if self.seed == 0 else derive_key(self.kind, self.seed, self._epochs, rank)
+        self._epochs += 1
+        return SecureStream(key)
+
+    def _steps(self, count):
+        return self.steps_per_epoch or max(1, round(count / self.batch_size))
+
+    def _rows_of_rank(self, world):
+        if self.batch_size % world:
+            raise ValueError(f"batch_size must be a multiple of the {world} ranks, but got {self.batch_size}.")
+        return self.batch_size // world
 
 
-_KEEPS_ROWS = (ds.engine.datasets.MapDataset, ds.engine.datasets.ProjectDataset, ds.engine.datasets.RenameDataset,
-               ds.engine.datasets.ShuffleDataset, ds.engine.datasets.SkipDataset, ds.engine.datasets.TakeDataset,
-               ds.engine.datasets.FilterDataset)
-
-
-def _nodes(dataset):
-    """From the end of the pipeline to its source; None in place of a node with several inputs."""
-    while dataset is not None:
-        yield dataset
-        if len(dataset.children) > 1:
-            yield None
-            return
-        dataset = dataset.children[0] if dataset.children else None
-
-
-def claim_of(dataset, ranks=_ALONE):
-    """The claim that holds for a dataset handed to `DPModel.train`.
+class PoissonSampler(_Sampler):
+    """Each example joins each batch independently with probability batch_size / N.
 
     Args:
-        dataset (Dataset): The pipeline as it is trained on, on this rank.
-        ranks (Ranks): Who trains together.
+        batch_size (int): Expected batch size, over all ranks; the fixed public divisor of the sum.
+        steps_per_epoch (int, optional): Default: N / batch_size, rounded.
+        max_batch_size (int, optional): Physical batch size. Default: large enough that a step draws more with
+            probability at most 1e-16. A larger draw is cut down to it at random; the accountant adds what that
+            costs. Under data parallelism the ranks share it evenly.
+        seed (int): 0 draws from operating-system entropy, as the privacy claim needs; another seed is reproducible.
 
-    Returns:
-        Sampling, of all ranks together. From one of this module's samplers: its claim. From a pipeline that visits
-        each record once a pass: a shuffled partition (zero-out, no amplification). From anything else: 'full', as
-        if every record could take part in every step.
+    Guarantee:
+        Poisson sampling under add-or-remove. Under data parallelism each rank draws, independently and at the same
+        rate, from every world-th record: together that is Poisson sampling from all records.
+
+    Examples:
+        >>> import numpy as np
+        >>> from mindarmour.privacy.diff_privacy import PoissonSampler
+        >>> images, labels = np.zeros((1000, 1, 32, 32), np.float32), np.zeros(1000, np.int32)
+        >>> dataset = PoissonSampler(batch_size=100).dataset((images, labels), ["image", "label"])
+        >>> dataset.get_dataset_size(), dataset.get_col_names()
+        (10, ['image', 'label', 'is_real'])
+    """
+
+    kind = POISSON
+
+    def __init__(self, batch_size, steps_per_epoch=None, max_batch_size=None, seed=0):
+        super().__init__(batch_size, seed, steps_per_epoch)
+        if max_batch_size is not None:
+            _validate.integer("max_batch_size", max_batch_size, low=self.batch_size)
+        self.max_batch_size = max_batch_size
+
+    def _claim(self, count, world):
+        shard = math.ceil(count / world)
+        if self.max_batch_size is not None:
+            size = min(math.ceil(self.max_batch_size / world), shard)
+        else:
+            size = physical_batch_size(shard, self.batch_size / count * shard)
+        sampling = Sampling(POISSON, count, self.batch_size, ADD_OR_REMOVE,
+                            max_batch_size=size if size < shard else None, shards=world)
+        return sampling, size, self._steps(count)
+
+    def _epoch(self, shard, sampling, size, steps, stream):
+        for _ in range(steps):
+            yield at_random_places(shard[stream.uniform(len(shard)) < sampling.rate], size, stream)
+
+
+class BallsInBinsSampler(_Sampler):
+    """Each example draws the one step of the epoch that it joins, anew in every epoch.
+
+    Args:
+        batch_size (int): Expected batch size, over all ranks; the fixed public divisor of the sum. An epoch takes
+            N / batch_size steps, rounded.
+        seed (int): 0 draws from operating-system entropy, as the privacy claim needs; another seed is reproducible.
+
+    Guarantee:
+        Random allocation under add-or-remove: every example is used exactly once an epoch, at about the price of
+        Poisson sampling. An epoch is charged when it starts, however much of it runs. A batch that does not fit into
+        the physical batch is cut at random; that has probability at most 1e-30 per example and epoch, and adds
+        (1 + exp(epsilon)) times that to delta.
+
+    Examples:
+        >>> import numpy as np
+        >>> from mindarmour.privacy.diff_privacy import BallsInBinsSampler
+        >>> images, labels = np.zeros((1000, 1, 32, 32), np.float32), np.zeros(1000, np.int32)
+        >>> BallsInBinsSampler(batch_size=100).dataset((images, labels)).get_dataset_size()
+        10
+    """
+
+    kind = BALLS_IN_BINS
+
+    def __init__(self, batch_size, seed=0):
+        super().__init__(batch_size, seed)
+
+    def _claim(self, count, world):
+        steps, shard = self._steps(count), math.ceil(count / world)
+        sampling = Sampling(BALLS_IN_BINS, count, self.batch_size, ADD_OR_REMOVE, steps_per_epoch=steps, shards=world)
+        return sampling, physical_batch_size(shard, shard / steps, _NEVER), steps
+
+    def _epoch(self, shard, sampling, size, steps, stream):
+        bins = stream.integers(steps, len(shard))
+        order = np.argsort(bins, kind="stable")
+        for records in np.split(shard[order], np.searchsorted(bins[order], np.arange(1, steps))):
+            yield at_random_places(records, size, stream)
+
+
+class FixedSizeSampler(_Sampler):
+    """Each batch holds exactly `batch_size` examples, drawn without replacement and anew in every step.
+
+    Args:
+        batch_size (int): Batch size, over all ranks.
+        steps_per_epoch (int, optional): Default: N / batch_size, rounded.
+        seed (int): 0 draws from operating-system entropy, as the privacy claim needs; another seed is reproducible.
+
+    Guarantee:
+        Sampling without replacement under replace-one, where a clipped sum moves by twice the bound: several times
+        the epsilon of Poisson sampling at equal noise. The number of examples is public. Under data parallelism each
+        rank draws its part from its own shard, at the same rate for every record.
 
     Raises:
-        ValueError: The pipeline could put copies of one record into one batch, on one rank or on two, or changes a
-            sampler's batches.
+        ValueError: From `dataset`, if the ranks cannot share batch and examples evenly.
+
+    Examples:
+        >>> import numpy as np
+        >>> from mindarmour.privacy.diff_privacy import FixedSizeSampler
+        >>> images, labels = np.zeros((1000, 1, 32, 32), np.float32), np.zeros(1000, np.int32)
+        >>> FixedSizeSampler(batch_size=100).dataset((images, labels)).get_dataset_size()
+        10
     """
-    nodes = list(_nodes(dataset))
-    sampler = getattr(getattr(nodes[-1], "source", None), "sampling", None)
-    if isinstance(sampler, Sampling):
-        for node in nodes[:-1]:
-            if not isinstance(node, (ds.engine.datasets.MapDataset, ds.engine.datasets.ProjectDataset,
-                                     ds.engine.datasets.RenameDataset)):
-                raise ValueError(f"The batches of a sampler must not be changed, but the dataset applies "
-                                 f"{type(node).__name__} to them. Do that to the data before the sampler.")
-        if sampler.shards != ranks.world:
-            raise ValueError(f"The sampler made {sampler.shards} shards, but {ranks.world} ranks train. Set the "
-                             f"parallel mode before the sampler makes its dataset.")
-        return sampler
-    return _partition_claim(dataset, nodes, ranks)
+
+    kind = FIXED_SIZE
+
+    def __init__(self, batch_size, steps_per_epoch=None, seed=0):
+        super().__init__(batch_size, seed, steps_per_epoch)
+
+    def _claim(self, count, world):
+        if count % world:
+            raise ValueError(f"data must have a multiple of {world} records, one share for each rank, but got "
+                             f"{count}. Leave some out, or use PoissonSampler.")
+        sampling = Sampling(FIXED_SIZE, count, self.batch_size, REPLACE_ONE, shards=world)
+        return sampling, self._rows_of_rank(world), self._steps(count)
+
+    def _epoch(self, shard, sampling, size, steps, stream):
+        for _ in range(steps):
+            yield shard[stream.permutation(len(shard))[:size]]
 
 
-def _partition_claim(dataset, nodes, ranks):
-    passes, batch_size, known = 1, None, True
-    for node in nodes:
-        if isinstance(node, ds.engine.datasets.RepeatDataset):
-            if batch_size is not None:
-                raise ValueError("dataset.repeat() before dataset.batch() can put copies of one record into one "
-                                 "batch, which no stated sensitivity covers. Call repeat() after batch().")
-            passes *= max(node.count, 1)
-        elif isinstance(node, ds.engine.datasets.BatchDataset):
-            known &= batch_size is None
-            batch_size = node.batch_size
-        elif node is None or (node.children and not isinstance(node, _KEEPS_ROWS)):
-            known = False
-    known &= not _draws_with_replacement(nodes[-1]) and isinstance(batch_size, int)
-    steps = dataset.get_dataset_size()
-    if ranks.world > 1:
-        _refuse_shared_records(nodes[-1], known, ranks)
-    if not known:
-        rows = dataset.get_batch_size() if not isinstance(batch_size, int) else batch_size
-        return Sampling(FULL, max(rows, 1), max(rows, 1), ZERO_OUT)
-    steps_per_pass = max(1, steps // passes)
-    batch_size *= ranks.world
-    return Sampling(SHUFFLE, steps_per_pass * batch_size, batch_size, ZERO_OUT, passes_per_epoch=passes,
-                    steps_per_epoch=steps_per_pass, shards=ranks.world)
+class ShufflePartition(_Sampler):
+    """Shuffles the examples anew in every epoch and cuts the order into batches; the last one is padded.
 
+    Args:
+        batch_size (int): Batch size, over all ranks.
+        seed (int): 0 draws from operating-system entropy; another seed is reproducible.
 
-def _refuse_shared_records(source, known, ranks):
-    """Raise unless this rank surely reads records that no other rank reads."""
-    own = (getattr(source, "num_shards", None), getattr(source, "shard_id", None))
-    if not known or own != (ranks.world, ranks.rank):
-        raise ValueError(f"Under data parallelism each rank must read its own shard of the records, but rank "
-                         f"{ranks.rank} of {ranks.world} reads shard {own[1]} of {own[0]}. Use PoissonSampler, or a "
-                         f"plain source with num_shards={ranks.world} and shard_id={ranks.rank}.")
-    whole = copy.copy(source)
-    whole.sampler, whole.dataset_size = ds.SequentialSampler(), None
-    records = whole.get_dataset_size()
-    if records % ranks.world:
-        raise ValueError(f"The number of records must be a multiple of the {ranks.world} ranks, but is {records}: "
-                         f"MindSpore's sharding would give some of them to two ranks. Leave some out, or use "
-                         f"PoissonSampler.")
+    Guarantee:
+        Every example takes part exactly once an epoch, under zero-out and without any amplification: an epoch costs
+        one Gaussian mechanism. The figure of Poisson sampling does not hold here. It is what
+        `dataset.shuffle(..).batch(..)` does, with every example used and with randomness that a seed of MindSpore
+        does not replay.
 
+    Examples:
+        >>> import numpy as np
+        >>> from mindarmour.privacy.diff_privacy import ShufflePartition
+        >>> images, labels = np.zeros((1050, 1, 32, 32), np.float32), np.zeros(1050, np.int32)
+        >>> ShufflePartition(batch_size=100).dataset((images, labels)).get_dataset_size()
+        11
+    """
 
-def _draws_with_replacement(source):
-    sampler = getattr(source, "sampler", None)
-    return isinstance(sampler, ds.WeightedRandomSampler) or getattr(sampler, "replacement", False) is True
+    kind = SHUFFLE
+
+    def __init__(self, batch_size, seed=0):
+        super().__init__(batch_size, seed)
+
+    def _claim(self, count, world):
+        size = self._rows_of_rank(world)
+        steps = math.ceil(math.ceil(count / world) / size)
+        sampling = Sampling(SHUFFLE, count, self.batch_size, ZERO_OUT, steps_per_epoch=steps, shards=world)
+        return sampling, size, steps
+
+    def _epoch(self, shard, sampling, size, steps, stream):
+        order = shard[stream.permutation(len(shard))]
+        for step in range(steps):
+            yield at_random_places(order[step * size:(step + 1) * size], size, stream)

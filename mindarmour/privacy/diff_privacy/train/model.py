@@ -9,6 +9,7 @@ from mindspore.train import Model
 from mindarmour.privacy.accounting.events import SHUFFLE
 from mindarmour.privacy.diff_privacy.batch_norm import refuse_batch_statistics
 from mindarmour.privacy.diff_privacy.checkpoint import LedgerCallback, restored
+from mindarmour.privacy.diff_privacy.claims import claim_of
 from mindarmour.privacy.diff_privacy.clipping import FlatClipping
 from mindarmour.privacy.diff_privacy.fingerprint import fingerprint
 from mindarmour.privacy.diff_privacy.grads.engine import ENGINES, loss_reduction
@@ -28,7 +29,7 @@ from mindarmour.privacy.diff_privacy.parallel import (
     require_agreement,
 )
 from mindarmour.privacy.diff_privacy.plan import Plan
-from mindarmour.privacy.diff_privacy.sampling import MASK_COLUMN, claim_of
+from mindarmour.privacy.diff_privacy.sampling import MASK_COLUMN
 from mindarmour.privacy.diff_privacy.train_step import TrainStep
 from mindarmour.utils import LogUtil, _validate
 
