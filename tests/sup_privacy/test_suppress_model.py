@@ -7,7 +7,8 @@ import pytest
 from mindspore import Tensor, nn
 from mindspore.amp import FixedLossScaleManager
 from mindspore.train import Model
-from mindspore.train.callback import LossMonitor
+from mindspore.train.callback import LossMonitor, RunContext
+from mindspore.train.callback._callback import _InternalCallbackParam
 from suppress_nets import EPOCHS, PLAN, STEPS, Watch, data, layers, linked, loss_fn, masks_of, new_net, run
 
 from mindarmour.privacy.sup_privacy import MaskLayerDes, SuppressCtrl, SuppressMasker, SuppressModel
@@ -231,6 +232,15 @@ class TestRefusals:
         model, ctrl = linked(net, nn.SGD(net.trainable_params(), 0.05))
         with pytest.raises(ValueError, match="end_epoch=4 .*step 18 .*step 22.*partial_run"):
             model.train(EPOCHS - 1, data(), callbacks=[SuppressMasker(model, ctrl)])
+
+    def test_sink_mode(self):
+        """MindSpore falls back on a CPU; elsewhere callbacks run once per epoch, which the callback's arguments tell."""
+        net = new_net()
+        model, ctrl = linked(net, nn.SGD(net.trainable_params(), 0.05))
+        arguments = _InternalCallbackParam()
+        arguments.update(dataset_sink_mode=True, batch_num=STEPS, epoch_num=EPOCHS)
+        with pytest.raises(ValueError, match="dataset_sink_mode must be False"):
+            SuppressMasker(model, ctrl).on_train_begin(RunContext(arguments))
 
     def test_types(self):
         net = new_net()

@@ -6,45 +6,37 @@
 
 Writes a checkpoint of each epoch, with masks and position, and a picture of the sparsity to --output_path.
 """
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import mindspore as ms
+from easydict import EasyDict
 from mindspore.train.callback import CheckpointConfig, ModelCheckpoint
 
+from examples.common.arguments import example_arguments
 from examples.privacy.sup_privacy.sup_privacy_config import mnist_cfg
 from examples.privacy.sup_privacy.training import datasets, train_suppressed
 from mindarmour.privacy.sup_privacy import plot_sparsity
 
 
-def parse(arguments=None):
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_path", help="folder with train and test in IDX format; default: the embedded digits")
-    parser.add_argument("--device_target", default="CPU", choices=("CPU", "Ascend", "GPU"))
+def add_flags(parser):
+    """Flags beyond those that all examples share."""
     parser.add_argument("--mode", default="graph", choices=("graph", "pynative"))
-    parser.add_argument("--epochs", type=int, default=mnist_cfg.end_epoch, help="end_epoch, when the target is reached")
     parser.add_argument("--output_path", default="trained_ckpt_file")
-    parser.add_argument("--compare", action="store_true", help="also train an ordinary and a DP network, attack all")
-    parser.add_argument("--smoke", action="store_true", help="a tiny run that shows that everything works")
-    return parser.parse_args(arguments)
+    parser.add_argument("--compare", action="store_true", help="also train ordinary and DP networks, and attack all")
 
 
 def settings(args):
     """The documented settings, with what the command line changes."""
-    cfg = type(mnist_cfg)(mnist_cfg)
-    cfg.end_epoch = 1 if args.smoke else args.epochs
-    cfg.start_epoch = min(cfg.start_epoch, cfg.end_epoch)
-    cfg.smoke = args.smoke
-    return cfg
+    start_epoch = min(mnist_cfg.start_epoch, args.epochs)
+    return EasyDict(mnist_cfg, end_epoch=args.epochs, start_epoch=start_epoch, smoke=args.smoke)
 
 
 def main(arguments=None):
     """Train, evaluate, and report; returns the accuracy and the sparsity."""
-    args = parse(arguments)
+    args = example_arguments(__doc__, mnist_cfg.end_epoch, arguments, add_flags)
     ms.set_context(mode=ms.GRAPH_MODE if args.mode == "graph" else ms.PYNATIVE_MODE)
     ms.set_device(args.device_target)
     cfg = settings(args)

@@ -132,13 +132,15 @@ class SuppressModel(Model):
         """
         super().train(epoch, train_dataset, self._masker_first(callbacks), *args, **kwargs)
 
-    def fit(self, epoch, train_dataset, valid_dataset=None, valid_frequency=1, callbacks=None, **kwargs):
+    def fit(self, epoch, train_dataset, valid_dataset=None, valid_frequency=1, callbacks=None, *args,
+            **kwargs):
         """As `mindspore.train.Model.fit`, with the linked SuppressMasker among the callbacks.
 
         Raises:
             ValueError: No controller is linked, or no SuppressMasker of it is among the callbacks.
         """
-        super().fit(epoch, train_dataset, valid_dataset, valid_frequency, self._masker_first(callbacks), **kwargs)
+        super().fit(epoch, train_dataset, valid_dataset, valid_frequency, self._masker_first(callbacks), *args,
+                    **kwargs)
 
     def _masker_first(self, callbacks):
         """The callbacks with the masker in front, so that none sees, or saves, weights not masked yet."""
