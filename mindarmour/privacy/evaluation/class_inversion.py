@@ -98,7 +98,7 @@ class ClassInversion:
         (2, 1, 8, 8)
     """
 
-    def __init__(self, network, input_shape, input_bound, *, variation_weight=0.1, energy_weight=0.1):
+    def __init__(self, network, input_shape, input_bound, *, variation_weight=1.0, energy_weight=1.0):
         self._network = check.instance("network", network, nn.Cell)
         self._shape = check_input_shape(input_shape)
         self._bound = check_bound(input_bound)

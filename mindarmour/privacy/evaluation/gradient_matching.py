@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -122,7 +123,7 @@ class GradientMatcher:
         parameters = network.trainable_params()
         self._network = network
         self._weights = [parameter.asnumpy().astype(np.float64) for parameter in parameters]
-        self._weight_gradient = WeightGradient(loss, parameters)
+        self._weight_gradient: Any = WeightGradient(loss, parameters)
         self._input_gradient = InputGradient(loss, parameters, (0, 1) if soft_labels else (0,))
         self._target = target
         self._distance = distance

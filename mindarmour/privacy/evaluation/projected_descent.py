@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, ops
+from mindspore import Tensor, nn, ops
 from tqdm import tqdm
 
 from mindarmour.utils import _validate as check
@@ -53,60 +54,48 @@ class Descent:
         return np.stack([rate, 1 / (1 - BETA1 ** step), 1 / (1 - BETA2 ** step)], 1).astype(np.float32)
 
 
-def _rows(losses, images):
-    """Losses [B] broadcast against images [B, ...]."""
-    return losses.reshape((losses.shape[0],) + (1,) * (images.ndim - 1))
+class _Total(nn.Cell):
+    """Sum of the losses, and the losses."""
 
+    def __init__(self, objective):
+        super().__init__()
+        self.objective = objective
 
-def _gradient(objective):
-    def total(images, condition):
-        losses = objective(images, condition)
+    def construct(self, images, condition):
+        losses = self.objective(images, condition)
         return losses.sum(), losses
 
-    return ms.value_and_grad(total, 0, has_aux=True)
 
+class _Step(nn.Cell):
+    """One step, compiled for the weights of this moment: under PyNative a compiled cell does not see later ones,
+    so every search builds its own."""
 
-def _adam_step(objective, bound):
-    """Compiled for the weights of this moment: under PyNative a compiled function does not see later ones."""
-    gradient = _gradient(objective)
-    low, high = bound
-
-    @ms.jit
-    def step(state, condition, rates):
-        images, mean, square, best, best_loss = state
-        outputs, slope = gradient(images, condition)
-        losses = outputs[1]
-        best = ops.where(_rows(losses < best_loss, images), images, best)
-        best_loss = ops.minimum(losses, best_loss)
-        mean = BETA1 * mean + (1 - BETA1) * slope
-        square = BETA2 * square + (1 - BETA2) * slope * slope
-        move = rates[0] * (mean * rates[1]) / (ops.sqrt(square * rates[2]) + EPSILON)
-        return ops.clamp(images - move, low, high), mean, square, best, best_loss
-
-    return step
-
-
-def _sign_step(objective, bound):
-    gradient = _gradient(objective)
-    low, high = bound
+    def __init__(self, objective, descent):
+        super().__init__()
+        self.gradient: Any = ms.value_and_grad(_Total(objective), 0, has_aux=True)
+        self.low, self.high = descent.bound
+        self.adam = descent.method == "adam"
 
     @ms.jit
-    def step(state, condition, rates):
+    def construct(self, state, condition, rates):
         images, mean, square, best, best_loss = state
-        outputs, slope = gradient(images, condition)
-        losses = outputs[1]
-        best = ops.where(_rows(losses < best_loss, images), images, best)
+        (_, losses), slope = self.gradient(images, condition)
+        better = (losses < best_loss).reshape((losses.shape[0],) + (1,) * (images.ndim - 1))
+        best = ops.where(better, images, best)
         best_loss = ops.minimum(losses, best_loss)
-        return ops.clamp(images - rates[0] * ops.sign(slope), low, high), mean, square, best, best_loss
-
-    return step
+        move = rates[0] * ops.sign(slope)
+        if self.adam:
+            mean = BETA1 * mean + (1 - BETA1) * slope
+            square = BETA2 * square + (1 - BETA2) * slope * slope
+            move = rates[0] * (mean * rates[1]) / (ops.sqrt(square * rates[2]) + EPSILON)
+        return ops.clamp(images - move, self.low, self.high), mean, square, best, best_loss
 
 
 def minimise(objective, start, condition, descent):
     """The best images found, and their losses.
 
     Args:
-        objective (Callable): (images float32 [B, ...], condition) to losses float32 [B], in graph code.
+        objective (Cell): From (images float32 [B, ...], condition) to losses float32 [B].
         start (numpy.ndarray): Images float32 [B, ...].
         condition (Tensor): What the objective compares with, such as target features [B, ...] or labels [B].
         descent (Descent): How.
@@ -114,11 +103,11 @@ def minimise(objective, start, condition, descent):
     Returns:
         tuple of numpy.ndarray: images float32 [B, ...] with the lowest loss seen, losses float32 [B].
     """
-    step = (_adam_step if descent.method == "adam" else _sign_step)(objective, descent.bound)
+    step = _Step(objective, descent)
     images = Tensor(np.clip(start, *descent.bound).astype(np.float32))
     zeros = ops.zeros_like(images)
     unseen = Tensor(np.full(len(start), np.finfo(np.float32).max, np.float32))
-    state = (images, zeros, zeros, images, unseen)
+    state: Any = (images, zeros, zeros, images, unseen)
     rows = descent.schedule()
     # one more evaluation without a move, so that the last images compete for the best too
     rows = np.concatenate([rows, np.zeros((1, 3), np.float32)])

@@ -157,11 +157,10 @@ def _distances(originals, others, data_range):
             "relative_l2": np.array([_relative_l2(a, b) for a, b in pairs])}
 
 
-def random_pairs(count, references, same, seed=0):
+def random_pairs(originals, references, seed=0):
     """Indices (original, reference) of pairs of different images, all of them or a fixed random choice."""
-    first, second = np.divmod(np.arange(count * references), references)
-    if same:
-        first, second = first[first != second], second[first != second]
+    distinct = np.array([[not np.array_equal(a, b) for b in references] for a in originals])
+    first, second = np.nonzero(distinct)
     if len(first) > MOST_PAIRS:
         chosen = np.random.default_rng(seed).choice(len(first), MOST_PAIRS, replace=False)
         first, second = first[chosen], second[chosen]
@@ -243,7 +242,7 @@ def reconstruction_report(original, reconstructed, *, data_range, labels=None, n
     if others.shape[1:] != originals.shape[1:]:
         raise ValueError(f"references must hold images of shape {originals.shape[1:]}, but have "
                          f"{others.shape[1:]}.")
-    pairs = random_pairs(len(originals), len(others), references is None)
+    pairs = random_pairs(originals, others)
     baseline = _distances(originals[pairs[0]], others[pairs[1]], data_range)
     metrics = {name: Metric(values, baseline[name])
                for name, values in _distances(originals, reconstructions, data_range).items()}
