@@ -4,11 +4,11 @@ import logging
 import mindspore as ms
 import numpy as np
 import pytest
+from easydict import EasyDict
 from mindspore import Tensor, nn
 from mindspore.amp import FixedLossScaleManager
 from mindspore.train import Model
 from mindspore.train.callback import LossMonitor, RunContext
-from mindspore.train.callback._callback import _InternalCallbackParam
 from suppress_nets import EPOCHS, PLAN, STEPS, Watch, data, layers, linked, loss_fn, masks_of, new_net, run
 
 from mindarmour.privacy.sup_privacy import MaskLayerDes, SuppressCtrl, SuppressMasker, SuppressModel
@@ -234,11 +234,10 @@ class TestRefusals:
             model.train(EPOCHS - 1, data(), callbacks=[SuppressMasker(model, ctrl)])
 
     def test_sink_mode(self):
-        """MindSpore falls back on a CPU; elsewhere callbacks run once per epoch, which the callback's arguments tell."""
+        """MindSpore falls back on a CPU; elsewhere callbacks run once per epoch, as their arguments tell."""
         net = new_net()
         model, ctrl = linked(net, nn.SGD(net.trainable_params(), 0.05))
-        arguments = _InternalCallbackParam()
-        arguments.update(dataset_sink_mode=True, batch_num=STEPS, epoch_num=EPOCHS)
+        arguments = EasyDict(dataset_sink_mode=True, batch_num=STEPS, epoch_num=EPOCHS)
         with pytest.raises(ValueError, match="dataset_sink_mode must be False"):
             SuppressMasker(model, ctrl).on_train_begin(RunContext(arguments))
 
