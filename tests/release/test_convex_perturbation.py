@@ -108,6 +108,18 @@ def test_output_noise_has_the_stated_law(wrong, accepted):
     assert (stats.kstest(gauss, law.cdf).pvalue > 1e-4) == accepted
 
 
+@pytest.mark.parametrize("wrong, accepted", [(1.0, True), (0.7, False), (1.3, False)])
+def test_tilt_has_the_stated_law(wrong, accepted):
+    stream = SecureStream(derive_key("tilt"))
+    gauss = ObjectivePerturbation(1.0, 1e-5)
+    law = stats.norm(scale=wrong * gauss.tilt_scale(100))
+    assert (stats.kstest(gauss._tilt(100, 2000, stream), law.cdf).pvalue > 1e-4) == accepted
+    pure = ObjectivePerturbation(1.0)
+    norms = [np.linalg.norm(pure._tilt(100, 3, stream)) for _ in range(1500)]
+    law = stats.gamma(3, scale=wrong * pure.tilt_scale(100))
+    assert (stats.kstest(norms, law.cdf).pvalue > 1e-4) == accepted
+
+
 def test_spherical_noise_points_everywhere_alike():
     stream = SecureStream(derive_key("sphere"))
     directions = np.array([_spherical(2, stream) for _ in range(3000)])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from mindarmour.privacy.accounting.mechanisms import epsilon_of_sparse_vector
 from mindarmour.privacy.release.rounding import grid_step, inflated, round_to
 from mindarmour.privacy.release.sparse_vector import (
     PublishedSparseVector,
@@ -107,6 +108,14 @@ def test_release_lies_on_the_grid():
     inner = out[np.abs(out) < 0.5]
     assert len(inner) > 10
     assert (inner / step == np.rint(inner / step)).all()
+
+
+@pytest.mark.parametrize("count, eps", [(1, (0.5, 1.0, 2.0)), (40, (3.0, 0.2, 1.0))])
+def test_scales_cost_what_theorem_4_says(count, eps):
+    threshold, query, release = SparseVector(*eps, sensitivity=1.0, clip=0.5, threshold=0.1).scales(count)
+    # the accountant's formula takes one sensitivity: that of the magnitudes, half of the values'
+    spent = epsilon_of_sparse_vector(threshold, query, count, 0.5, release_scale=release / 2)
+    assert spent == pytest.approx(sum(eps))
 
 
 def test_rounding_moves_no_value_by_more_than_the_sensitivity_grows():

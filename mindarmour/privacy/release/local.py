@@ -8,10 +8,10 @@ person.
 import math
 
 import numpy as np
-from scipy.special import log_expit
 
 from mindarmour.privacy.accounting import Ledger, StepEvent
 from mindarmour.privacy.accounting.gaussian import mu_of_gaussian
+from mindarmour.privacy.accounting.mechanisms import truth_probability_for
 from mindarmour.privacy.accounting.release_events import ONE_RECORD, ReleaseEvent
 from mindarmour.privacy.release.rounding import grid_step, inflated, round_to
 from mindarmour.utils import _validate
@@ -204,7 +204,7 @@ class RandomizedResponse:
     @property
     def truth_probability(self):
         """Probability that a report is the truth."""
-        return math.exp(log_expit(self.epsilon - math.log(self.num_categories - 1)))
+        return truth_probability_for(self.epsilon, self.num_categories)
 
     def randomize(self, labels):
         """Randomised copy of the labels, recorded in the ledger.

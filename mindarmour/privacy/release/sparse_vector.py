@@ -44,12 +44,18 @@ class SparseVector:
     clip: float
     threshold: float
 
+    def scales(self, count):
+        """Laplace scales of the noise on the threshold, on the comparisons and on the released values."""
+        magnitude = self.sensitivity / 2
+        step = grid_step(count * self.sensitivity / self.eps_release)
+        return (magnitude / self.eps_threshold, 2 * count * magnitude / self.eps_query,
+                count * inflated(self.sensitivity, step, 1, 1) / self.eps_release)
+
     def select(self, values, count, stream):
         """Places of the released values: at most `count`, the first that pass in a random order."""
-        half = self.sensitivity / 2
-        threshold = self.threshold + half / self.eps_threshold * stream.laplace(1)[0]
-        scale = 2 * count * half / self.eps_query
-        return first_in_random_order(passing(values, self.clip, threshold, scale, stream), count, stream)
+        threshold_scale, query_scale, _ = self.scales(count)
+        threshold = self.threshold + threshold_scale * stream.laplace(1)[0]
+        return first_in_random_order(passing(values, self.clip, threshold, query_scale, stream), count, stream)
 
     def release(self, values, count, stream):
         """The selected values with fresh noise.
@@ -60,8 +66,7 @@ class SparseVector:
             stream (SecureStream): Source of the noise.
         """
         step = grid_step(count * self.sensitivity / self.eps_release)
-        scale = count * inflated(self.sensitivity, step, 1, 1) / self.eps_release
-        return noised(np.clip(values, -self.clip, self.clip), scale, step, self.clip, stream)
+        return noised(np.clip(values, -self.clip, self.clip), self.scales(count)[2], step, self.clip, stream)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,25 @@
+"""The examples of this part run from their own command lines, at smoke size."""
+import pytest
+
+from examples.privacy.diff_privacy import dpsgd_dense_cnn
+from examples.privacy.release import three_placements
+
+
+@pytest.mark.slow
+def test_dense_and_cnn_rows(capsys):
+    for arguments in (["--row", "0"], ["--row", "1", "--parameters", "calibrated"]):
+        results = dpsgd_dense_cnn.main([*arguments, "--smoke"])
+        for result in results:
+            assert 0 < result["spent"].epsilon <= result["row"].eps
+            assert result["spent"].delta == result["row"].delta and result["spent"].kind == "guarantee"
+    assert len(capsys.readouterr().out.splitlines()) == 2 * 3 + 3
+
+
+@pytest.mark.slow
+def test_three_placements_spend_the_same():
+    results = three_placements.main(["--smoke", "--epsilons", "2"])
+    assert results["none", None][0] > 0.85
+    for placement in ("output", "objective", "gradients", "records"):
+        spent = results[placement, 2.0][2]
+        assert 1.5 < spent.epsilon <= 2.0 * (1 + 1e-6) and spent.relation == "replace-one"
+    assert results["objective", 2.0][0] > 0.75
