@@ -1,0 +1,1 @@
+"""Benchmarks of the training engines. See README.md."""

@@ -1,0 +1,113 @@
+"""Time and memory of one training step: plain, and private with each engine, noise and optimizer included.
+
+    python -m benchmarks.step_time
+    python -m benchmarks.step_time --networks lenet --batches 64 256 1024 --engines plain ghost --json result.json
+"""
+import argparse
+import json
+import subprocess
+import sys
+
+import mindspore as ms
+from mindspore import nn
+
+from benchmarks import timing
+from benchmarks.networks import CASES, columns
+from mindarmour.privacy.diff_privacy import DPModel, NoiseMechanismsFactory
+
+ENGINES = ("plain", "ghost", "vmap", "loop")
+
+
+def make_step(engine, name, batch):
+    """A callable that trains one step of network `name` and waits for it."""
+    network = CASES[name].build()
+    loss_fn = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+    optimizer = nn.Momentum(network.trainable_params(), 0.01, 0.9)
+    if engine == "plain":
+        train = nn.TrainOneStepCell(nn.WithLossCell(network, loss_fn), optimizer)
+    else:
+        noise = NoiseMechanismsFactory.create("Gaussian", norm_bound=1.0, initial_noise_multiplier=1.0)
+        train = DPModel(micro_batches=None, norm_bound=1.0, noise_mech=noise, network=network, loss_fn=loss_fn,
+                        optimizer=optimizer, engine=engine).train_network
+    train.set_train()
+    batch_columns = columns(name, batch)
+
+    def step():
+        return float(train(*batch_columns).asnumpy())
+
+    return step
+
+
+def measure(name, batch, engines, rounds):
+    """One result per engine: times, and ratios to the plain step."""
+    steps = {engine: make_step(engine, name, batch) for engine in engines}
+    first = timing.first_calls(steps)
+    baseline = "plain" if "plain" in engines else engines[0]
+    found = timing.summary(timing.interleaved(steps, rounds), baseline)
+    return [{"network": name, "batch": batch, "engine": engine, "first_call_s": first[engine], **found[engine]}
+            for engine in engines]
+
+
+def peak_in_own_process(name, batch, engine):
+    """Peak memory in MB that training adds to a process which has only imported MindSpore and the suite."""
+    command = [sys.executable, "-m", "benchmarks.step_time", "--peak", engine, "--networks", name]
+    command += ["--batches", str(batch)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def _print_peak(engine, name, batch):
+    before = timing.peak_megabytes()
+    step = make_step(engine, name, batch)
+    for _ in range(4):
+        step()
+    print(timing.peak_megabytes() - before)
+
+
+def table(results):
+    """The results as Markdown."""
+    rows = [(r["network"], r["batch"], r["engine"], f"{r['first_call_s']:.1f}", f"{r['median_ms']:.1f}",
+             f"{r['min_ms']:.1f}", f"{r['ratio']:.2f}", f"{r['min_ratio']:.2f}",
+             f"{r['peak_mb']:.0f}" if "peak_mb" in r else "-") for r in results]
+    return timing.markdown(("network", "batch", "engine", "first call s", "median ms", "min ms", "ratio (median)",
+                            "ratio (min)", "peak MB"), rows)
+
+
+def arguments(argv=None):
+    """Parsed command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=sorted(CASES), default=["lenet", "vgg", "transformer", "mlp"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[64, 256])
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=["plain", "ghost", "vmap"])
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--mode", choices=("graph", "pynative"), default="graph")
+    parser.add_argument("--memory", action="store_true", help="measure peak memory too, each in its own process")
+    parser.add_argument("--json", help="write the results to this file")
+    parser.add_argument("--peak", choices=ENGINES, help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    """Run the benchmark; returns the results."""
+    args = arguments(argv)
+    ms.set_context(mode=ms.GRAPH_MODE if args.mode == "graph" else ms.PYNATIVE_MODE)
+    if args.peak:
+        _print_peak(args.peak, args.networks[0], args.batches[0])
+        return []
+    results = []
+    for name in args.networks:
+        for batch in args.batches:
+            found = measure(name, batch, args.engines, args.rounds)
+            for result in found if args.memory else ():
+                result["peak_mb"] = peak_in_own_process(name, batch, result["engine"])
+            results += found
+            print(table(found), flush=True)
+    facts = {**timing.machine(), "mindspore": ms.__version__, "mode": args.mode, "rounds": args.rounds}
+    print("\n" + ", ".join(f"{key} {value}" for key, value in facts.items()))
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as file:
+            json.dump({"machine": facts, "results": results}, file, indent=1)
+    return results
+
+
+if __name__ == "__main__":
+    main()
