@@ -5,7 +5,7 @@ from mindspore import load_checkpoint, load_param_into_net
 from mindspore.train import CheckpointConfig, LossMonitor, ModelCheckpoint
 
 from examples.common.arguments import example_arguments
-from examples.common.dataset.data_processing import generate_mnist_dataset, mnist_folder
+from examples.common.dataset.data_processing import generate_mnist_dataset, mnist_folder, mnist_images
 from mindarmour.privacy.diff_privacy import PrivacyMonitorFactory, PrivacyProgress
 
 CHECKPOINT_FOLDER = Path("trained_ckpt_file")
@@ -30,7 +30,7 @@ def train_and_evaluate(cfg, network, model):
     """
     ds_train = generate_mnist_dataset(Path(cfg.data_path) / "train", cfg.batch_size)
     steps = ds_train.get_dataset_size()
-    num_samples = (steps + 1) * cfg.batch_size - 1 if cfg.num_samples is None else cfg.num_samples
+    num_samples = mnist_images(Path(cfg.data_path) / "train").get_dataset_size()
     rdp = PrivacyMonitorFactory.create("rdp", num_samples=num_samples, batch_size=cfg.batch_size,
                                        initial_noise_multiplier=cfg.initial_noise_multiplier,
                                        target_delta=cfg.target_delta, per_print_times=steps)

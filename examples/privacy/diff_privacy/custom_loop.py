@@ -1,0 +1,60 @@
+"""A custom training loop on the open engine: clipped sum, noise, optimizer and accounting in the user's hands.
+
+    python custom_loop.py [--data_path MNIST] [--epochs N] [--smoke]
+"""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+import mindspore as ms
+from easydict import EasyDict as edict
+from mindspore import nn
+from tqdm import tqdm
+
+from examples.common.arguments import example_arguments
+from examples.common.dataset.data_processing import mnist_arrays, mnist_folder
+from examples.common.networks.lenet5.lenet5_net import LeNet5
+from mindarmour.privacy.accounting import Ledger, StepEvent, privacy_spent
+from mindarmour.privacy.diff_privacy import DPOptimizerClassFactory, PoissonSampler, clipped_gradient_fn
+from mindarmour.privacy.diff_privacy.claims import claim_of
+
+cfg = edict({"epochs": 10, "batch_size": 512, "learning_rate": 0.5, "momentum": 0.9, "norm_bound": 0.3,
+             "noise_multiplier": 2.83, "delta": 1e-5})
+
+
+def main(arguments=None):
+    """Train; returns (epsilon, losses)."""
+    args = example_arguments(__doc__, cfg.epochs, arguments)
+    ms.set_device(args.device_target)
+    ms.set_context(mode=ms.GRAPH_MODE)
+    dataset = PoissonSampler(cfg.batch_size).dataset(mnist_arrays(mnist_folder(args.data_path) / "train"))
+    network = LeNet5(activation="tanh")
+    loss_fn = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+
+    clipped = clipped_gradient_fn(network, loss_fn, norm_bound=cfg.norm_bound)
+    # micro_batches divides the clipped sum: the expected batch size, a public number, never the batch that happened
+    factory = DPOptimizerClassFactory(micro_batches=cfg.batch_size)
+    factory.set_mechanisms("Gaussian", norm_bound=cfg.norm_bound, initial_noise_multiplier=cfg.noise_multiplier)
+    optimizer = factory.create("Momentum")(network.trainable_params(), cfg.learning_rate, cfg.momentum)
+
+    ledger, losses = Ledger(), []
+    event = StepEvent(claim_of(dataset), cfg.noise_multiplier)
+    bar = tqdm(total=args.epochs * dataset.get_dataset_size(), unit="step")
+    for _ in range(args.epochs):
+        for images, labels, is_real in dataset.create_tuple_iterator(num_epochs=1):
+            result = clipped(images, labels, is_real=is_real)
+            optimizer(result.total)
+            ledger.record(event)
+            losses.append(float(result.loss))
+            bar.update(1)
+            bar.set_postfix_str(f"loss {losses[-1]:.3f}")
+    bar.close()
+    spent = privacy_spent(ledger.entries, cfg.delta)
+    print(f"loss {losses[0]:.3f} -> {losses[-1]:.3f}; epsilon = {spent.epsilon:.3f} at delta = {spent.delta:g} "
+          f"({spent.kind}: {spent.relation}, {spent.sampling} sampling)")
+    return spent.epsilon, losses
+
+
+if __name__ == "__main__":
+    main()
