@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from mindarmour.privacy.accounting import calibration, ledger_file
 from mindarmour.privacy.accounting.events import RELATIONS, SAMPLINGS, SHUFFLE
 from mindarmour.privacy.accounting.ledger import combine
+from mindarmour.privacy.accounting.lower_bound import shuffle_lower_bound
 from mindarmour.privacy.accounting.planning import UNITS, plan_sampling, planned_entries
 from mindarmour.privacy.accounting.release_events import ReleaseEvent
 from mindarmour.privacy.accounting.spent import ACCOUNTANTS, privacy_spent
@@ -210,6 +211,7 @@ def _run_epsilon(arguments):
     statements = [privacy_spent(entries, arguments.delta, name) for name in names]
     if arguments.accountant == "all" and sampling.kind == SHUFFLE:
         statements.append(privacy_spent(entries, arguments.delta, assume="poisson"))
+        statements.append(shuffle_lower_bound(entries, arguments.delta))
     statements = [asdict(_with_remarks(statement, sampling)) for statement in statements]
     if arguments.json:
         print(json.dumps(_finite(statements if arguments.accountant == "all" else statements[0])))

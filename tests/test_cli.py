@@ -52,11 +52,12 @@ def test_all_accountants_are_a_list(capsys):
     assert spent[1]["epsilon"] < spent[0]["epsilon"] < spent[2]["epsilon"]
 
 
-def test_all_shows_the_poisson_number_of_shuffled_data_as_an_assumption(capsys):
+def test_all_shows_what_shuffled_data_would_cost_and_what_they_leak(capsys):
     spent = answer(capsys, *EPSILON, "--noise-multiplier", 1, "--epochs", 10, "--accountant", "all",
                    "--sampling", "shuffle")
-    assert [item["kind"] for item in spent] == ["guarantee"] * 3 + ["assumption"]
+    assert [item["kind"] for item in spent] == ["guarantee"] * 3 + ["assumption", "lower-bound"]
     assert spent[3]["epsilon"] == pytest.approx(1.3516163, rel=1e-4)
+    assert spent[3]["epsilon"] < spent[4]["epsilon"] < spent[0]["epsilon"]
 
 
 def test_micro_batches_count_with_half_the_noise(capsys):
