@@ -127,6 +127,34 @@ class Ledger:
         copy.record(event, steps)
         return copy.entries
 
+    def ahead(self, runs, steps_per_epoch):
+        """Entries as they would stand if training went on; nothing is recorded.
+
+        Args:
+            runs (iterable): Pairs (event, steps) in the order of execution.
+            steps_per_epoch (int): Steps after which the sampler starts over.
+        """
+        copy = Ledger(self._past)
+        copy._now = self._now.copy()
+        left = copy._left_of_epoch(steps_per_epoch)
+        for event, steps in runs:
+            if event.sampling.kind not in PER_EPOCH:
+                copy.record(event, steps)
+                continue
+            while steps:
+                if left == 0:
+                    copy.start_epoch()
+                    left = steps_per_epoch
+                part = min(steps, left)
+                copy.record(event, part)
+                steps, left = steps - part, left - part
+        return copy.entries
+
+    def _left_of_epoch(self, steps_per_epoch):
+        if not self._now.epochs:
+            return 0
+        return max(0, steps_per_epoch - sum(e.steps for e in self._now.entries if e.epoch == self._now.epochs))
+
     def spend_on(self, fingerprint):
         """State the data that this run trains on.
 

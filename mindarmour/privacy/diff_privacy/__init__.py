@@ -8,7 +8,12 @@ from mindarmour.privacy.diff_privacy.mechanisms.mechanisms import (
     NoiseGaussianRandom,
     NoiseMechanismsFactory,
 )
-from mindarmour.privacy.diff_privacy.monitor.monitor import PrivacyMonitorFactory, RDPMonitor, ZCDPMonitor
+from mindarmour.privacy.diff_privacy.monitor.monitor import (
+    PLDMonitor,
+    PrivacyMonitorFactory,
+    RDPMonitor,
+    ZCDPMonitor,
+)
 from mindarmour.privacy.diff_privacy.monitor.progress import PrivacyProgress
 from mindarmour.privacy.diff_privacy.optimizer.optimizer import DPOptimizerClassFactory
 from mindarmour.privacy.diff_privacy.sampling import (
@@ -30,6 +35,7 @@ __all__ = [
     "NoiseAdaGaussianRandom",
     "NoiseGaussianRandom",
     "NoiseMechanismsFactory",
+    "PLDMonitor",
     "PoissonSampler",
     "PrivacyMonitorFactory",
     "PrivacyProgress",

@@ -72,17 +72,57 @@ class MonitorArguments:
                              f"default.")
 
 
-def check_targets(max_eps, target_delta, max_delta, target_eps, stop_at_budget):
-    """Exactly one target, and budgets in range."""
-    for name, value in (("max_eps", max_eps), ("target_eps", target_eps)):
-        if value is not None:
-            _validate.real(name, value, low=0)
-    for name, value in (("target_delta", target_delta), ("max_delta", max_delta)):
-        if value is not None:
-            _validate.real(name, value, low=0, high=1)
-    if (target_delta is None) == (target_eps is None):
-        raise ValueError(f"Exactly one of target_delta and target_eps must be None, but got target_delta = "
-                         f"{target_delta} and target_eps = {target_eps}.")
-    _validate.boolean("stop_at_budget", stop_at_budget)
-    if stop_at_budget and (max_eps if target_delta is not None else max_delta) is None:
-        raise ValueError("stop_at_budget needs a budget: max_eps with target_delta, max_delta with target_eps.")
+@dataclass(frozen=True)
+class Targets:
+    """What a monitor computes, and its budget: epsilon at a target delta, or delta at a target epsilon.
+
+    Args:
+        delta (float, optional): Target delta.
+        epsilon (float, optional): Target epsilon. Exactly one target is None.
+        max_epsilon (float, optional): Budget that belongs to the target delta.
+        max_delta (float, optional): Budget that belongs to the target epsilon.
+        stop (bool): Stop before the step that would pass the budget.
+    """
+
+    delta: Optional[float]
+    epsilon: Optional[float]
+    max_epsilon: Optional[float]
+    max_delta: Optional[float]
+    stop: bool
+
+    def __post_init__(self):
+        for name, value in (("max_eps", self.max_epsilon), ("target_eps", self.epsilon)):
+            if value is not None:
+                _validate.real(name, value, low=0)
+        for name, value in (("target_delta", self.delta), ("max_delta", self.max_delta)):
+            if value is not None:
+                _validate.real(name, value, low=0, high=1)
+        if (self.delta is None) == (self.epsilon is None):
+            raise ValueError(f"Exactly one of target_delta and target_eps must be None, but got target_delta = "
+                             f"{self.delta} and target_eps = {self.epsilon}.")
+        _validate.boolean("stop_at_budget", self.stop)
+        if self.stop and self.limit is None:
+            raise ValueError("stop_at_budget needs a budget: max_eps with target_delta, max_delta with target_eps.")
+
+    @property
+    def name(self):
+        """What is computed, as printed."""
+        return "eps" if self.delta is not None else "delta"
+
+    @property
+    def limit(self):
+        """The budget on what is computed, or None."""
+        return self.max_epsilon if self.delta is not None else self.max_delta
+
+    def value_of(self, spent):
+        """The computed value of a `PrivacySpent`."""
+        return spent.epsilon if self.delta is not None else spent.delta
+
+    def kept_by(self, spent):
+        """Whether a `PrivacySpent` is inside the budget; without one everything is."""
+        return self.limit is None or self.value_of(spent) <= self.limit
+
+    def require_limit(self, purpose):
+        """Raise ValueError without a budget."""
+        if self.limit is None:
+            raise ValueError(f"max_{self.name} must be given to {purpose}, but got None.")

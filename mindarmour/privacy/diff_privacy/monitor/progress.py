@@ -13,7 +13,8 @@ class PrivacyProgress(Callback):
     """Progress bar of a training run.
 
     Args:
-        monitor (RDPMonitor, ZCDPMonitor, optional): Its privacy spent is shown; list the monitor in the callbacks too.
+        monitor (RDPMonitor, PLDMonitor, ZCDPMonitor, optional): Its privacy spent is shown, and the steps that its
+            budget leaves; list the monitor in the callbacks too.
         refresh (int): Steps between two updates of loss and epsilon: each waits for the device.
 
     Examples:
