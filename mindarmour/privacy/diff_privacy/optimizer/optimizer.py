@@ -22,6 +22,7 @@ class _NoisedUpdate(nn.Cell):
         self.rank_sum = rank_sum
         self.factor = float(optimizer.loss_scale) / units
 
+    @ms.jit  # in PyNative mode too: there the base optimizer would compile its own `construct`, which raises
     def construct(self, gradients, normals, stddev):
         if self.rank_sum is not None:
             normals = self.rank_sum(normals)
