@@ -6,52 +6,39 @@ hidden units, each record in half of the models, 10 % random labels, mean over 8
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.datasets import load_digits
-from sklearn.neural_network import MLPClassifier
 
+from examples.privacy.membership_inference_attack.attack_comparison import (
+    NUM_TARGETS,
+    quality,
+    recipe,
+    records_of,
+    shadow_models,
+)
 from mindarmour.privacy.evaluation import RMIA, LiRA, LossAttack, ShadowModels, collect_signals
 from mindarmour.privacy.evaluation.lira import Predictive, inverse_trigamma, shrink_variances
 from mindarmour.privacy.evaluation.rmia import log_ratio, share_exceeded
 from mindarmour.privacy.evaluation.signals import logit_scaled_confidence
 
-TARGETS = 8
 # one audited model has a standard deviation of 0.01 to 0.02 in AUC; the data split and recipe add as much
 AUC_TOLERANCE, TPR_TOLERANCE = 0.03, 0.03
-pytestmark = pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
 
 
 def noisy_digits():
-    inputs, labels = load_digits(return_X_y=True)
-    rng = np.random.default_rng(0)
-    order = rng.permutation(len(labels))
-    inputs, labels = (inputs[order] / 16).astype(np.float32), labels[order]
-    labels = np.where(rng.random(len(labels)) < 0.1, rng.integers(0, 10, len(labels)), labels)
-    held_out = len(labels) // 5
-    return (inputs[held_out:], labels[held_out:]), (inputs[:held_out], labels[:held_out])
-
-
-def train_mlp(inputs, labels, seed):
-    return MLPClassifier((64,), max_iter=60, learning_rate_init=0.005, random_state=seed).fit(inputs, labels)
+    return records_of("digits", 0.1)
 
 
 def shadows(folder, count, seed=0):
-    records, population = noisy_digits()
-    return ShadowModels(train_mlp, records, count, seed, folder, population=population).fit(progress=False)
+    return shadow_models("digits", 0.1, count, seed, folder)
 
 
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory):
-    return shadows(tmp_path_factory.mktemp("targets"), TARGETS, seed=1)
+    return shadows(tmp_path_factory.mktemp("targets"), NUM_TARGETS, seed=1)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     return shadows(tmp_path_factory.mktemp("shadows"), 16)
-
-
-def quality(attack, targets):
-    results = [attack(targets.signals(k), targets.population_signals(k)) for k in range(TARGETS)]
-    return np.mean([[result.auc, result.tpr_at_fpr(0.01)] for result in results], axis=0)
 
 
 @pytest.mark.parametrize("make, auc, tpr", [
@@ -104,7 +91,7 @@ def test_a_tuned_extrapolation_is_at_least_as_good_as_a_poor_one(store, targets)
 
 def test_a_model_trained_on_no_audited_record_gives_chance(store):
     records, population = noisy_digits()
-    model = train_mlp(*population, seed=5)
+    model = recipe("digits")(*population, seed=5)
     half = len(records[1]) // 2
     first, second = [part[:half] for part in records], [part[half:] for part in records]
     signals = collect_signals(model, first, second, progress=False)
@@ -127,7 +114,7 @@ def test_leave_one_out_audits_without_an_extra_model(store):
 def test_augmented_queries_are_averaged(tmp_path):
     records, _ = noisy_digits()
     small = [part[:300] for part in records]
-    store = ShadowModels(train_mlp, small, 8, 0, tmp_path, augmentations=[lambda batch: batch * 0.8])
+    store = ShadowModels(recipe("digits"), small, 8, 0, tmp_path, augmentations=[lambda batch: batch * 0.8])
     store.fit(progress=False)
     signals = store.signals(0)
     both = LiRA("online", "global")(signals, store, exclude=[0])

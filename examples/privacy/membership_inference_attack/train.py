@@ -24,6 +24,7 @@ def parse(description, arguments=None, extend=None):
     parser.add_argument("--device_target", default="CPU", choices=("CPU", "Ascend", "GPU"))
     parser.add_argument("--device_id", type=int, default=0)
     parser.add_argument("--epochs", type=int, help="instead of the number in vgg_config.py")
+    parser.add_argument("--batch_size", type=int, help="instead of the size in vgg_config.py")
     parser.add_argument("--image_size", type=int, help="instead of the size in vgg_config.py")
     parser.add_argument("--ckpt_path", default="trained_ckpt_file", help="folder for checkpoints")
     parser.add_argument("--smoke", action="store_true", help="one epoch on few records, to see that it runs")

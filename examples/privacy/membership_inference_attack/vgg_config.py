@@ -4,6 +4,7 @@ from easydict import EasyDict as edict
 cifar100_cfg = edict({
     "num_classes": 100,
     "image_size": 224,
+    "training_records": None,    # all
     "epochs": 100,
     "batch_size": 64,
     "lr_max": 0.01,
@@ -16,6 +17,7 @@ cifar100_cfg = edict({
 digits_cfg = edict({
     "num_classes": 10,
     "image_size": 32,
+    "training_records": None,
     "epochs": 15,
     "batch_size": 100,
     "lr_max": 0.02,

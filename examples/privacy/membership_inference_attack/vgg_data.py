@@ -15,8 +15,10 @@ def settings(args):
         cfg.epochs = args.epochs
     if args.image_size:
         cfg.image_size = args.image_size
+    if args.batch_size:
+        cfg.batch_size = args.batch_size
     if args.smoke:
-        cfg.epochs, cfg.attack_records = 1, 200
+        cfg.update(epochs=1, attack_records=200, training_records=2 * cfg.batch_size)
     return cfg
 
 
@@ -32,6 +34,8 @@ def training_set(cfg):
         rows = cifar_images(cfg.data_path, "train", image_size=cfg.image_size, augment=True)
     else:
         rows = noisy_digits(cfg, members=True)
+    if cfg.training_records:
+        rows = rows.take(cfg.training_records)
     return rows.shuffle(10000).batch(cfg.batch_size, drop_remainder=True)
 
 

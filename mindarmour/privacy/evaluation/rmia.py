@@ -57,23 +57,14 @@ class RMIA:
         _validate.instance("shadow_models", shadow_models, ShadowModels)
         _validate.instance("population", population, Signals)
         settings = {"mode": self.mode, "gamma": self.gamma}
-        if self.mode == "online":
-            scores = self._scores(signals, shadow_models, population, exclude, None)
-        else:
+        evidence = _Evidence(signals, shadow_models, population, exclude)
+        if self.mode == "offline":
             settings["a"] = self._tuned(signals, shadow_models, exclude) if self.a == "auto" else self.a
-            scores = self._scores(signals, shadow_models, population, exclude, settings["a"])
+        scores = evidence.scores(self.gamma, settings.get("a"))
         models = shadow_models.num_models - len(set(exclude))
         return result_of(self, signals, scores, **settings, models=models,
                          threat_model="black box with reference models: the attacker can train models on the same "
                                       "population with the same recipe")
-
-    def _scores(self, signals, shadow_models, population, exclude, a):
-        shadow, trained = shadow_models.statistics(true_class_log_probability, signals, exclude=exclude)
-        others = shadow_models.population_statistics(true_class_log_probability, population, exclude=exclude)
-        ratio = log_ratio(_target_statistic(signals), shadow, trained, a)
-        population_ratio = log_ratio(_target_statistic(population), others, np.zeros(others.shape[:2], bool), a)
-        return np.mean([share_exceeded(ratio[:, view], population_ratio[:, view], self.gamma)
-                        for view in range(ratio.shape[1])], axis=0)
 
     def _tuned(self, signals, shadow_models, exclude):
         stand_in = next(index for index in range(shadow_models.num_models) if index not in set(exclude))
@@ -86,14 +77,28 @@ class RMIA:
         if shadow_models.num_models - len(left) < 3:
             raise ValueError(f"a='auto' needs at least 4 shadow models, one to be attacked and three to attack it, but "
                              f"{shadow_models.num_models - len(left) + 1} are left. Train more, or give a number.")
-        candidates = np.linspace(0, 1, 11)
-        quality = [roc.auc(roc.RankedScores(self._scores(target, shadow_models, population, left, a),
-                                            target.is_member).curve()) for a in candidates]
+        candidates, evidence = np.linspace(0, 1, 11), _Evidence(target, shadow_models, population, left)
+        quality = [roc.auc(roc.RankedScores(evidence.scores(self.gamma, a), target.is_member).curve())
+                   for a in candidates]
         return float(candidates[int(np.argmax(quality))])
 
 
-def _target_statistic(signals):
-    return true_class_log_probability(signals.queries, signals.labels)
+class _Evidence:
+    """log p_y of the audited records and of the population, under the audited and under the reference models."""
+
+    def __init__(self, signals, shadow_models, population, exclude):
+        self._shadow, self._trained = shadow_models.statistics(true_class_log_probability, signals, exclude=exclude)
+        self._others = shadow_models.population_statistics(true_class_log_probability, population, exclude=exclude)
+        self._observed, self._population = (true_class_log_probability(part.queries, part.labels)
+                                            for part in (signals, population))
+
+    def scores(self, gamma, a):
+        """Score of each audited record, averaged over its queries."""
+        ratio = log_ratio(self._observed, self._shadow, self._trained, a)
+        nowhere = np.zeros(self._others.shape[:2], bool)
+        population_ratio = log_ratio(self._population, self._others, nowhere, a)
+        return np.mean([share_exceeded(ratio[:, query], population_ratio[:, query], gamma)
+                        for query in range(ratio.shape[1])], axis=0)
 
 
 def log_ratio(observed, shadow, trained, a):

