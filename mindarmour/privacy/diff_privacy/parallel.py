@@ -21,7 +21,8 @@ from mindarmour.utils import _validate
 
 EVERY_RANK = "every_rank"
 RANK0 = "rank0"
-PLACEMENTS = (EVERY_RANK, RANK0)
+SLICES = "slices"
+PLACEMENTS = (EVERY_RANK, RANK0, SLICES)
 # Elements summed by one AllReduce: large enough to be limited by bandwidth, small beside the gradients of a model
 # for which the copy would matter.
 _BUCKET = 2 ** 24
@@ -42,14 +43,15 @@ class Ranks:
     Args:
         rank (int): This process, from 0.
         world (int): Number of processes.
-        noise_placement (str): 'every_rank': each rank adds independent noise of variance 1/world before the sum.
-            'rank0': rank 0 alone adds all of it; whoever sees what rank 0 sends, or what the others send, sees
-            more than the guarantee allows.
+        noise_placement (str): 'every_rank': each rank adds independent noise of variance 1/world to everything
+            before the sum. 'rank0': rank 0 alone adds all of it. 'slices': each rank adds all of the noise of one
+            slice of the parameters, so that drawing costs 1/world.
 
     Guarantee:
-        Either way the sum over ranks carries Gaussian noise of exactly the stated multiplier. With 'every_rank' no
-        rank knows the noise: a curious rank that subtracts its own share still faces (world - 1) / world of the
-        variance.
+        Each way the sum over ranks carries independent Gaussian noise of exactly the stated multiplier, which is
+        all that leaves the job. Only with 'every_rank' does no rank know the noise: one that subtracts its own
+        share still faces (world - 1) / world of the variance. Under 'rank0' rank 0 knows all of it, under 'slices'
+        each rank that of its slice.
     """
 
     rank: int = 0
@@ -63,16 +65,30 @@ class Ranks:
 
     @property
     def noise_share(self):
-        """Factor on this rank's standard normals; the squares add up to 1 over the ranks."""
-        if self.noise_placement == RANK0:
-            return 1.0 if self.rank == 0 else 0.0
-        return 1 / math.sqrt(self.world)
+        """Factor on this rank's standard normals: over the ranks, the variances of each element add up to 1."""
+        return 1 / math.sqrt(self.world) if self.noise_placement == EVERY_RANK else 1.0
 
     def normals(self, source, step, shapes):
-        """This rank's standard normals of a step, before `noise_share`; zeros where it has no share."""
-        if self.noise_share == 0:
-            return [np.zeros(shape, np.float32) for shape in shapes]
-        return source.of_rank(self.rank).normals(step, shapes)
+        """This rank's standard normals of a step, before `noise_share`; zeros where it adds no noise."""
+        source = source.of_rank(self.rank)
+        if self.noise_placement == EVERY_RANK:
+            return source.normals(step, shapes)
+        sizes = [math.prod(shape) for shape in shapes]
+        places = self._places(sizes)
+        drawn = source.normals(step, [(stop - start,) for start, stop in places])
+        arrays = [np.zeros(size, np.float32) for size in sizes]
+        for array, (start, stop), values in zip(arrays, places, drawn):
+            array[start:stop] = values
+        return [array.reshape(shape) for array, shape in zip(arrays, shapes)]
+
+    def _places(self, sizes):
+        """Per tensor, the range that this rank adds noise to: together, over the ranks, each element once."""
+        if self.noise_placement == RANK0:
+            return [(0, size if self.rank == 0 else 0) for size in sizes]
+        start, stop = (sum(sizes) * rank // self.world for rank in (self.rank, self.rank + 1))
+        firsts = [sum(sizes[:i]) for i in range(len(sizes))]
+        return [(min(max(start - first, 0), size), min(max(stop - first, 0), size))
+                for first, size in zip(firsts, sizes)]
 
     def rank_sum(self, shapes):
         """A cell that sums tensors of these shapes over the ranks; None in a world of one."""

@@ -205,11 +205,11 @@ class TrainStep(nn.Cell):
         step, ranks = self.ledger.steps, self.plan.ranks
         event = self.next_event()
         normals = ranks.normals(self.plan.noise_mech.source, step, self._shapes)
-        fraction_noise = 0.0 if self.plan.clip_mech is None else self.plan.clip_mech.fraction_noise(step, ranks.rank)
+        fraction_noise = 0.0 if self.plan.clip_mech is None else self.plan.clip_mech.fraction_noise(step, ranks)
         with ranks.explain_lost("finish a training step"):
             loss, bad = self._step(ms.mutable(tuple(Tensor.from_numpy(z) for z in normals)),
                                    Tensor(event.noise_multiplier * ranks.noise_share, ms.float32),
-                                   Tensor(fraction_noise * ranks.noise_share, ms.float32), is_real, *columns)
+                                   Tensor(fraction_noise, ms.float32), is_real, *columns)
         self.ledger.record(event)
         self._note_dropped(bad)
         if hasattr(self.plan.noise_mech, "advance_to"):

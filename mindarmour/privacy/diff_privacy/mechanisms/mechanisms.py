@@ -6,12 +6,14 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindarmour.privacy.diff_privacy.noise import NoiseSource
+from mindarmour.privacy.diff_privacy.parallel import Ranks
 from mindarmour.privacy.errors import UnknownMechanismError
 from mindarmour.utils import _validate
 
 # Whatever the unclipped fraction does, the adaptive bound stays a positive finite float32.
 MIN_NORM_BOUND, MAX_NORM_BOUND = 1e-6, 1e6
 
+_ALONE = Ranks()
 _DECAY = {
     "Time": lambda start, rate, step: start / (1 + rate * step),
     "Step": lambda start, rate, step: start * (1 - rate) ** step,
@@ -231,10 +233,10 @@ class AdaClippingWithGaussianRandom(nn.Cell):
             bound = norm_bound * ops.exp(-step)
         return ops.clamp(bound, MIN_NORM_BOUND, MAX_NORM_BOUND)
 
-    def fraction_noise(self, step, rank=0):
-        """Noise of one step's fraction, a float; independent between ranks."""
-        noise, = self.source.of_rank(rank).normals(step, [(1,)])
-        return float(noise[0]) * self.fraction_stddev
+    def fraction_noise(self, step, ranks=_ALONE):
+        """This rank's share of the noise of one step's fraction, a float."""
+        noise, = ranks.normals(self.source, step, [(1,)])
+        return float(noise[0]) * ranks.noise_share * self.fraction_stddev
 
     def __call__(self, empirical_fraction, norm_bound):
         noised = empirical_fraction.reshape(norm_bound.shape) + self.fraction_noise(self._calls)
