@@ -1,0 +1,62 @@
+"""Black-box inversion: an attacker who can query the first layers trains a decoder for their features.
+
+python examples/privacy/inversion_attack/cifar_black_box.py [--data_path CIFAR-10-binary]
+
+Without --data_path the embedded digits and LeNet-5 take the place of CIFAR-10. The attacker queries with the
+victim's training images, with others of the same kind, and with noise.
+"""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+import mindspore as ms
+import numpy as np
+from easydict import EasyDict
+
+from examples.privacy.inversion_attack import scene as sc
+from mindarmour.privacy.evaluation import ModelInversionAttack, reconstruction_report
+
+cfg = EasyDict({"epochs": 10, "decoder_epochs": 20, "learning_rate": 2e-3, "test_images": 100})
+
+
+def queries(scene):
+    """The three sets of images the attacker may have."""
+    low, high = scene.bound
+    noise = np.random.default_rng(0).uniform(low, high, scene.train[0].shape).astype(np.float32)
+    return {"same set": scene.train, "same distribution": scene.auxiliary, "random": (noise, scene.train[1])}
+
+
+def invert(scene, network, layer, images, args, name):
+    """Train a decoder and invert the features of test images; returns the report."""
+    low, high = scene.bound
+    attack = ModelInversionAttack(network, scene.decoder(layer), images[0].shape[1:],
+                                  Path(args.output) / name.replace(" ", "_"), layer)
+    attack.train_inversion_model(sc.batches(*images), 1 if args.smoke else args.decoder_epochs, cfg.learning_rate)
+    true = sc.one_of_each_class(*scene.test)[0]
+    true = np.concatenate([true, scene.test[0][:12 if args.smoke else cfg.test_images]])
+    found = attack.inverse(scene.front(network, layer)(ms.Tensor(true))).asnumpy()
+    return reconstruction_report(true, np.clip(found, low, high), data_range=high - low)
+
+
+def main(given=None):
+    """Run the attack for each layer and each set of queries; returns the rows of the table."""
+    more = [("--decoder_epochs", {"type": int, "default": cfg.decoder_epochs})]
+    args = sc.arguments(__doc__, cfg.epochs, given, more)
+    scene = sc.cifar_or_digits(args)
+    network = sc.victim(scene, args)
+    print(f"victim's accuracy: {sc.accuracy(network, *scene.test):.3f}", flush=True)
+    rows = []
+    for layer in scene.layers:
+        for name, images in queries(scene).items():
+            report = invert(scene, network, layer, images, args, name)
+            rows.append([layer, name, f"{report['psnr'].mean:.2f}", f"{report['ssim'].mean:.4f}",
+                         f"{report['psnr'].baseline_mean:.2f}", f"{report['ssim'].baseline_mean:.4f}", report.outcome])
+            sc.save_pictures(report, args, f"black_box_{layer}_{name.replace(' ', '_')}",
+                             f"decoder behind {layer}, queried with: {name}")
+    print(sc.table(["layer", "queries", "PSNR dB", "SSIM", "random pair dB", "random pair SSIM", "outcome"], rows))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
