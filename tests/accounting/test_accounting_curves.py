@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mindarmour.privacy.accounting import Sampling, StepEvent, privacy_spent
-from mindarmour.privacy.accounting.allocation import rdp_random_allocation
+from mindarmour.privacy.accounting.allocation import rdp_random_allocation, rdp_replaced_allocation
 from mindarmour.privacy.accounting.composition import Composition
 from mindarmour.privacy.accounting.gaussian import delta_of_gaussian, epsilon_of_gaussian, mu_of_gaussian
 from mindarmour.privacy.accounting.ledger import LedgerEntry
@@ -137,6 +137,24 @@ def test_random_allocation_matches_simulation(bins, multiplier, expected_add):
         assert abs(math.exp((order - 1) * ours) - sample.mean()) < error
     if expected_add:  # the DCO bound of another package claims 0.0404 here, simulation says 0.0551 +- 0.0004
         assert add[0] == pytest.approx(expected_add, abs=0.0006)
+
+
+@pytest.mark.parametrize("bins, multiplier", [(5, 2.0), (40, 1.0)])
+@pytest.mark.parametrize("order", [1.5, 2.0])
+def test_replaced_record_under_random_allocation_is_bounded_by_simulation(bins, multiplier, order):
+    # the record keeps its bin and moves across the ball, or draws a new one: the mixtures are the same
+    noise = np.random.default_rng(2).normal(0, multiplier, (200_000, bins))
+    noise[:, 0] -= 1.0
+    ratio = (np.exp((noise - 0.5) / multiplier ** 2).mean(axis=1)
+             / np.exp((-noise - 0.5) / multiplier ** 2).mean(axis=1))
+    simulated = math.log((ratio ** order).mean()) / (order - 1)
+    assert simulated <= rdp_replaced_allocation(bins, multiplier, [order])[0]
+
+
+def test_replaced_record_under_random_allocation_is_amplified_and_below_the_gaussian():
+    curve, orders = rdp_replaced_allocation(234, 1.0), np.asarray(DEFAULT_ORDERS)
+    assert (curve <= rdp_gaussian(0.5)).all()
+    assert epsilon_from_rdp(10 * curve, orders, 1e-5) < 0.2 * epsilon_of_gaussian(math.sqrt(40), 1e-5)
 
 
 @pytest.mark.parametrize("bins", [1, 2, 3, 5])

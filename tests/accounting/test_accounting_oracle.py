@@ -104,6 +104,24 @@ def test_random_allocation(row):
     assert both <= expected * 1.005
 
 
+@rows_with("pld_replace_poisson")
+def test_replace_one_under_poisson(row):
+    event = StepEvent(Sampling("poisson", row.examples, row.batch, "replace-one"), row.multiplier, 2.0)
+    epsilon = privacy_spent((LedgerEntry(event, row.steps),), row.delta).epsilon
+    assert epsilon >= row.value("pld_replace_poisson") * (1 - 1e-6)
+    assert epsilon <= 1.25 * row.value("pld_replace_poisson") or row.name in (
+        "ma_ut_s0.4_b16", "single_step") or row.name.startswith("tinyq")  # few steps: RDP is loose there
+
+
+@rows_with("rdp_wor_sens2C")
+def test_without_replacement(row):
+    event = StepEvent(Sampling("fixed", row.examples, row.batch, "replace-one"), row.multiplier, 2.0)
+    epsilon = privacy_spent((LedgerEntry(event, row.steps),), row.delta).epsilon
+    assert epsilon <= row.value("rdp_wor_sens2C") * (1 + 1e-4)  # the bound of Wang et al. 2019
+    if row.value("pld_fixed_jaxprivacy") and not row.name.startswith("tinyq_1e-6"):  # rough grid there
+        assert epsilon >= row.value("pld_fixed_jaxprivacy")
+
+
 @rows_with("gauss_noamp_exact")
 def test_exact_gaussian(row):
     mu = row.steps ** 0.5 / row.multiplier

@@ -38,7 +38,7 @@ def test_replace_one_costs_at_most_half_the_noise_and_more_than_the_rest(kind, s
     replaced = spent(kind, "replace-one", stated=stated)
     assert replaced.relation == "replace-one"
     assert own < replaced.epsilon
-    if kind != "balls-in-bins":  # there no amplification is proven under replace-one
+    if kind != "balls-in-bins":  # there by way of removal and addition
         assert replaced.epsilon <= spent(kind, stated=stated, multiplier=1.0).epsilon * (1 + 1e-9)
 
 

@@ -30,6 +30,27 @@ _NOISY = 8.0
 _ROUNDING = 1e-11
 
 
+def rdp_replaced_allocation(bins, noise_multiplier, orders=DEFAULT_ORDERS):
+    """RDP of one epoch of random allocation under replace-one: removing one record, then adding the other.
+
+    Args:
+        bins (int): Steps of the epoch, at least 1.
+        noise_multiplier (float): Standard deviation divided by the bound on *one* record's contribution.
+        orders (sequence of float): Orders above 1.
+
+    Returns:
+        numpy.ndarray, never above one Gaussian mechanism with twice the sensitivity.
+
+    References:
+        Mironov 2017, "Rényi differential privacy", proposition 11 (weak triangle inequality, with p = q = 2).
+    """
+    orders = check_orders(orders)
+    plain = rdp_gaussian(noise_multiplier / 2, orders)
+    removal = rdp_random_allocation(bins, noise_multiplier, 2 * orders, "remove")
+    addition = rdp_random_allocation(bins, noise_multiplier, 2 * orders - 1, "add")
+    return np.minimum((orders - 0.5) / (orders - 1) * removal + addition, plain)
+
+
 def rdp_random_allocation(bins, noise_multiplier, orders=DEFAULT_ORDERS, direction="both"):
     """RDP of one epoch in which every record joins one of `bins` steps, drawn uniformly and independently.
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from mindarmour.privacy.accounting.allocation import rdp_random_allocation
+from mindarmour.privacy.accounting.allocation import rdp_random_allocation, rdp_replaced_allocation
 from mindarmour.privacy.accounting.events import (
     ADD_OR_REMOVE,
     BALLS_IN_BINS,
@@ -151,9 +151,10 @@ class Composition:
         multiplier = restated_multiplier(entry.event, self.relation)
         if sampling.kind == SHUFFLE and self._assume_poisson:
             self.assumed = True
-            self._count(Cost(POISSON, sampling.rate, multiplier, self.relation), entry.steps)
+            spread = _spread(entry.event.unit, self.relation)
+            self._count(Cost(POISSON, sampling.rate, multiplier, self.relation, spread), entry.steps)
         elif sampling.kind in PER_EPOCH:
-            self._add_to_epoch((entry.epoch, sampling), multiplier)
+            self._add_to_epoch((entry.epoch, sampling, entry.event.unit), multiplier)
         else:
             self._count(_step_cost(entry.event, multiplier, self.relation), entry.steps)
 
@@ -162,11 +163,11 @@ class Composition:
         before = self._epochs.get(key, math.inf)
         if multiplier >= before:
             return
-        passes = key[1].passes_per_epoch
+        _, sampling, unit = key
         if key in self._epochs:
-            self._count(_epoch_cost(key[1], before, self.relation), -passes)
+            self._count(_epoch_cost(sampling, unit, before, self.relation), -sampling.passes_per_epoch)
         self._epochs[key] = multiplier
-        self._count(_epoch_cost(key[1], multiplier, self.relation), passes)
+        self._count(_epoch_cost(sampling, unit, multiplier, self.relation), sampling.passes_per_epoch)
 
     def _count(self, cost, count):
         for counter, item in ((self._exact, cost), (self._rounded, rounded_down(cost))):
@@ -208,7 +209,7 @@ def curves_of(cost, orders):
     if cost.kind == FULL:
         curve = rdp_gaussian(cost.multiplier, orders)
     elif cost.kind == BALLS_IN_BINS:
-        curve = rdp_random_allocation(int(cost.rate), cost.multiplier, orders)
+        curve = _allocation(cost, orders)
     elif cost.kind == FIXED_SIZE:
         curve = rdp_without_replacement(cost.rate, cost.multiplier, orders)
     else:
@@ -216,6 +217,12 @@ def curves_of(cost, orders):
     if cost.overflow is None or cost.overflow.probability == 0:
         return np.stack([curve, curve])
     return _truncated(cost, curve, np.asarray(orders))
+
+
+def _allocation(cost, orders):
+    if cost.relation == REPLACE_ONE:
+        return rdp_replaced_allocation(int(cost.rate), cost.spread * cost.multiplier, orders)
+    return rdp_random_allocation(int(cost.rate), cost.multiplier, orders)
 
 
 def _poisson(cost, rate, distance, orders):
@@ -249,18 +256,21 @@ def _step_cost(event, multiplier, relation):
     if sampling.max_batch_size is not None:
         shard = -(-sampling.num_examples // sampling.shards)  # a record lives in one shard and overflows there
         overflow = _overflow(shard, sampling.rate, sampling.max_batch_size, relation)
-    spread = 2.0 if relation == REPLACE_ONE and event.unit == "example" else 1.0
-    return Cost(POISSON, sampling.rate, multiplier, relation, spread, overflow)
+    return Cost(POISSON, sampling.rate, multiplier, relation, _spread(event.unit, relation), overflow)
+
+
+def _spread(unit, relation):
+    """How many times the radius of the ball of contributions fits into what the multiplier is relative to."""
+    return 2.0 if relation == REPLACE_ONE and unit == "example" else 1.0
 
 
 _overflow = lru_cache(maxsize=256)(overflow_of)
 
 
-def _epoch_cost(sampling, multiplier, relation):
-    """A record replaced under random allocation moves two bins: there only the plain Gaussian is proven."""
-    if sampling.kind == SHUFFLE or relation == REPLACE_ONE:
+def _epoch_cost(sampling, unit, multiplier, relation):
+    if sampling.kind == SHUFFLE:
         return Cost(FULL, 1.0, multiplier, relation)
-    return Cost(BALLS_IN_BINS, float(sampling.steps_per_epoch), multiplier, relation)
+    return Cost(BALLS_IN_BINS, float(sampling.steps_per_epoch), multiplier, relation, _spread(unit, relation))
 
 
 class Traits(NamedTuple):

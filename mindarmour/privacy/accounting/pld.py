@@ -52,7 +52,7 @@ def tightest_epsilon(total, delta, start, seconds=SECONDS):
         total (Composition): What ran.
         delta (float): In (0, 1).
         start (float): An upper bound of epsilon, which sets the first grid.
-        seconds (float): No refinement is begun that would probably end later.
+        seconds (float): Of computation; no refinement is begun that would probably need more.
 
     Returns:
         tuple, (epsilon, grid); epsilon is never above `start`.
@@ -80,7 +80,7 @@ def tightest_curve(total, scale, seconds=SECONDS):
 def _refine(total, evaluate, bound, scale, seconds):
     importlib.import_module("dp_accounting.pld.privacy_loss_distribution")  # seconds that refining must not pay
     parts = _parts(total)
-    begin = last = time.monotonic()
+    begin = last = time.thread_time()  # work, so that a busy machine gives the same answer
     # rounding errors add up like the root of the number of mechanisms
     first = max(scale, 1e-3) / (20 * math.sqrt(sum(count for _, count in parts)))
     best, interval = bound, min(first, 100.0)
@@ -88,7 +88,7 @@ def _refine(total, evaluate, bound, scale, seconds):
         value = evaluate(_composed(parts, interval))
         settled = abs(best - value) <= TOLERANCE * value and value < bound
         best = min(best, value)
-        now = time.monotonic()
+        now = time.thread_time()
         if settled or best == 0 or now - begin + _REFINEMENT * 1.5 * (now - last) > seconds:
             return best, interval
         last, interval = now, interval / _REFINEMENT
