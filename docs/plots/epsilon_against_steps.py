@@ -38,8 +38,6 @@ def draw(axes, relation, title):
         colour, style = STYLES[kind]
         proven = plan_sampling(kind, NUM_EXAMPLES, BATCH_SIZE).relation
         label = f"{name} ({proven})" if relation is None else name
-        if relation == "replace-one" and kind == "balls-in-bins":
-            label += " (no amplification proven)"
         axes.plot(steps, curve(kind, steps, relation), style, color=colour, label=label)
     sparse = [1, 20, 60, 120, *range(EPOCH, 20 * EPOCH + 1, 19 * EPOCH // 8)]
     axes.plot(sparse, curve("poisson", sparse, relation, "pld"), ":", color=STYLES["poisson"][0],
