@@ -57,6 +57,7 @@ def test_confidence_kinds_are_the_probabilities():
     np.testing.assert_allclose(np.exp(ConfidenceAttack("true")(signals).scores), true)
     np.testing.assert_allclose(np.exp(ConfidenceAttack("max")(signals).scores), p.max(axis=1))
     np.testing.assert_allclose(ConfidenceAttack()(signals).scores, np.log(true / (1 - true)))
+    assert ConfidenceAttack()(signals).auc == ConfidenceAttack("true")(signals).auc == LossAttack()(signals).auc
 
 
 def test_entropy_is_the_formula():

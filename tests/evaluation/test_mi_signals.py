@@ -47,6 +47,13 @@ def test_collects_logits_in_evaluation_state(mode, wrap):
     assert (net.training, net.dropout.training, net.dense.training) == (True, True, False), "state given back"
 
 
+def test_double_precision_inputs_are_narrowed():
+    inputs, labels = records()
+    net = Small()
+    signals = collect_signals(net, (inputs.astype(np.float64), labels), None, progress=False)
+    np.testing.assert_allclose(signals.logits, expected_logits(net, inputs), atol=1e-5)
+
+
 def test_sees_parameters_as_they_are_now(mode):
     net = Small()
     before = collect_signals(net, records(), None, progress=False)

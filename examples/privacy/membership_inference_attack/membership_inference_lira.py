@@ -25,9 +25,9 @@ from examples.privacy.membership_inference_attack.membership_inference_lira_conf
 from mindarmour.privacy.accounting.calibration import noise_multiplier_for
 from mindarmour.privacy.diff_privacy import DPModel, NoiseMechanismsFactory, PoissonSampler
 from mindarmour.privacy.diff_privacy.claims import claim_of
-from mindarmour.privacy.evaluation import RMIA, ConfidenceAttack, LiRA, LossAttack, ShadowModels, collect_signals
+from mindarmour.privacy.evaluation import RMIA, EntropyAttack, LiRA, LossAttack, ShadowModels, collect_signals
 
-ATTACKS = ("LOSS", "Confidence", "LiRA", "RMIA")
+ATTACKS = ("LOSS", "Entropy", "LiRA", "RMIA")
 
 
 def records(data_path):
@@ -93,7 +93,7 @@ def audit(name, train, audited, population, folder, num_models):
     reference = collect_signals(target, None, population)
     print(f"accuracy {signals.correct[signals.is_member].mean():.3f} on members, "
           f"{signals.correct[~signals.is_member].mean():.3f} on non-members")
-    results = (LossAttack()(signals), ConfidenceAttack()(signals), LiRA()(signals, store),
+    results = (LossAttack()(signals), EntropyAttack()(signals), LiRA()(signals, store),
                RMIA()(signals, store, reference))
     return dict(zip(ATTACKS, results))
 
@@ -118,6 +118,7 @@ def draw(all_results, path):
         for attack, result in results.items():
             result.plot_roc(axes, label=f"{attack} (AUC {result.auc:.3f})")
         axes.set_title(name)
+        axes.label_outer()
     figure.savefig(path, dpi=120)
 
 

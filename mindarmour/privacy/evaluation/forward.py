@@ -55,11 +55,16 @@ def forward_function(model):
     if _is_mindspore(model):
         import mindspore as ms
         call = model if isinstance(model, ms.nn.Cell) else model.predict
-        return lambda batch: _single_output(call(ms.Tensor(batch))).asnumpy()
+        return lambda batch: _single_output(call(ms.Tensor(_single_precision(batch)))).asnumpy()
     if callable(model):
         return model
     raise TypeError(f"model_or_cell must be a mindspore.train.Model, a Cell, a classifier with predict_proba, or a "
                     f"function from inputs to logits, but got {type(model).__name__}.")
+
+
+def _single_precision(batch):
+    # Ascend has no float64, and a network's weights are float32 anyway
+    return batch.astype(np.float32) if batch.dtype == np.float64 else batch
 
 
 def _single_output(output):

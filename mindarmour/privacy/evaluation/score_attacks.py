@@ -49,7 +49,8 @@ class ConfidenceAttack:
 
     Args:
         kind (str): 'logit' for phi = log p_y - log(1 - p_y), LiRA's statistic, 'true' for the probability of the
-            true class, or 'max' for the largest probability, which needs no label.
+            true class, or 'max' for the largest probability, which needs no label. The first two order records as
+            `LossAttack` does; only 'max' is another attack.
 
     Threat model: black box; nothing but the audited model.
 
