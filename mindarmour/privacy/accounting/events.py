@@ -42,6 +42,7 @@ class Sampling:
         max_batch_size (int, optional): Poisson batches above this size are cut down to it at random; None if
             they never are. With several shards, the size of one shard's part of a batch.
         shards (int): Disjoint shards of (almost) equal size, one a rank, from which the parts of a batch are drawn.
+        views (int): Rows that stand for one record, its augmented views; together they form its unit.
     """
 
     kind: str
@@ -52,6 +53,7 @@ class Sampling:
     steps_per_epoch: Optional[int] = None
     max_batch_size: Optional[int] = None
     shards: int = 1
+    views: int = 1
 
     def __post_init__(self):
         if self.kind not in SAMPLINGS:

@@ -1,4 +1,5 @@
 """Differentially private training."""
+from mindarmour.privacy.diff_privacy.augmentation import augmented_views, random_flip, random_shift
 from mindarmour.privacy.diff_privacy.batch_norm import replace_batch_norm
 from mindarmour.privacy.diff_privacy.clipped import ClippedSum, clipped_gradient_fn
 from mindarmour.privacy.diff_privacy.mechanisms.mechanisms import (
@@ -42,6 +43,9 @@ __all__ = [
     "RDPMonitor",
     "ShufflePartition",
     "ZCDPMonitor",
+    "augmented_views",
     "clipped_gradient_fn",
+    "random_flip",
+    "random_shift",
     "replace_batch_norm",
 ]

@@ -17,6 +17,7 @@ class Plan:
         clip_mech (AdaClippingWithGaussianRandom, optional): Adapts the bound.
         micro_batches (int, optional): Units per physical batch of a rank; None for one unit per row.
         engine (str): 'auto', 'ghost', 'vmap' or 'loop'.
+        physical_batch_size (int, optional): Rows computed at once; larger batches are summed in parts.
         sampling (Sampling, optional): The claim of the data set in training; None before training starts.
         ranks (Ranks): This process among those that train together; the sampling is that of all of them.
     """
@@ -27,16 +28,31 @@ class Plan:
     clip_mech: Any = None
     micro_batches: Optional[int] = None
     engine: str = "auto"
+    physical_batch_size: Optional[int] = None
     sampling: Optional[Sampling] = None
     ranks: Ranks = Ranks()
 
-    def examples_per_unit(self, rows):
+    @property
+    def views(self):
+        """Augmented views of one example, which form one unit; 1 without augmentation."""
+        return 1 if self.sampling is None else self.sampling.views
+
+    def rows_per_unit(self, rows):
         """Rows of one unit in a physical batch of `rows` rows."""
+        if self.views > 1:
+            if self.micro_batches is not None:
+                raise ValueError(f"micro_batches must be None when the data set brings {self.views} views of each "
+                                 f"example: the views of one example are the unit.")
+            return self.views
         units = self.micro_batches or rows
         if rows % units:
             raise ValueError(f"micro_batches must divide the batch size, but {self.micro_batches} does not divide "
                              f"{rows}. Change one of them, or pass micro_batches=None for one unit per example.")
         return rows // units
+
+    def examples_per_unit(self, rows):
+        """Different examples in one unit."""
+        return self.rows_per_unit(rows) // self.views
 
     def expected_units(self, rows):
         """Public divisor of the clipped sum: the units that a batch is expected to hold."""
@@ -52,9 +68,14 @@ class Plan:
             noise_multiplier=self.noise_mech.multiplier_at(step),
             sensitivity=self.rule.sensitivity(examples, sampling.relation),
             count_multiplier=self._count_multiplier(rows, examples),
-            unit="example" if examples == 1 else f"micro-batch of {examples} examples",
+            unit=self._unit(examples),
             noise_source=self.noise_mech.source.kind,
         )
+
+    def _unit(self, examples):
+        if self.views > 1:
+            return f"example ({self.views} views)"
+        return "example" if examples == 1 else f"micro-batch of {examples} examples"
 
     def _count_multiplier(self, rows, examples):
         """Noise on the count of unclipped units, divided by the count's sensitivity.

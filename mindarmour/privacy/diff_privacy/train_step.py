@@ -13,7 +13,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from mindarmour.privacy.accounting import Ledger
 from mindarmour.privacy.accounting.events import FULL, ZERO_OUT, Sampling
-from mindarmour.privacy.diff_privacy.grads.choose import choose_engine
+from mindarmour.privacy.diff_privacy.grads.accumulate import engine_for
 from mindarmour.privacy.diff_privacy.parallel import is_main_rank, parameter_facts, plan_facts, require_agreement
 from mindarmour.privacy.errors import PrivacyWarning
 
@@ -251,9 +251,10 @@ class TrainStep(nn.Cell):
             everybody = self._rows * ranks.world
             self.plan = replace(self.plan, sampling=Sampling(FULL, everybody, everybody, ZERO_OUT, shards=ranks.world))
             require_agreement(ranks, {**plan_facts(self.plan), **parameter_facts(self.get_parameters())})
-        units = self._rows // self.plan.examples_per_unit(self._rows)
+        units = self._rows // self.plan.rows_per_unit(self._rows)
         network, loss_fn = scaled(self.network, self.loss_fn, self._reduction, self._loss_scale)
-        engine, self.engine_reason = choose_engine(self.plan.engine, network, loss_fn, self.plan.rule, units, columns)
+        engine, self.engine_reason = engine_for(self.plan.engine, network, loss_fn, self.plan.rule, units, columns,
+                                                self.plan.physical_batch_size)
         clip = _Clip(engine, self.norm_bound, self._loss_scale)
         apply = getattr(self.optimizer, "apply_noised", self.optimizer)
         update = _Update(self.optimizer, apply, self.norm_bound, self.plan.clip_mech, self._order,

@@ -12,6 +12,7 @@ from mindarmour.privacy.diff_privacy.checkpoint import LedgerCallback, restored
 from mindarmour.privacy.diff_privacy.claims import claim_of
 from mindarmour.privacy.diff_privacy.clipping import FlatClipping
 from mindarmour.privacy.diff_privacy.fingerprint import fingerprint
+from mindarmour.privacy.diff_privacy.grads.accumulate import check_physical_batch_size
 from mindarmour.privacy.diff_privacy.grads.engine import ENGINES, loss_reduction
 from mindarmour.privacy.diff_privacy.mechanisms.mechanisms import (
     AdaClippingWithGaussianRandom,
@@ -52,6 +53,8 @@ class DPModel(Model):
         optimizer (Optimizer): A MindSpore optimizer over the network's parameters, or an instance of a class from
             `DPOptimizerClassFactory`.
         engine (str): How per-unit gradients are computed: 'auto', 'ghost', 'vmap' or 'loop'.
+        physical_batch_size (int, optional): Rows computed at once. Larger batches are clipped and summed in parts, and
+            noise is added once: memory follows the part, the guarantee is that of the batch.
         noise_placement (str): Under data parallelism, 'every_rank' (each rank adds its share before the sum) or
             'rank0' (rank 0 adds all of it); see `parallel.Ranks`.
         **kwargs: Arguments of `Model`: network, loss_fn, metrics, eval_network, eval_indexes, amp_level ('O0' or
@@ -88,15 +91,16 @@ class DPModel(Model):
     """
 
     def __init__(self, micro_batches=2, norm_bound=1.0, noise_mech=None, clip_mech=None, optimizer=nn.Momentum,
-                 engine="auto", noise_placement=EVERY_RANK, **kwargs):
+                 engine="auto", physical_batch_size=None, noise_placement=EVERY_RANK, **kwargs):
         if micro_batches is not None:
             _validate.integer("micro_batches", micro_batches, low=1, bool_error=ValueError)
         _validate.real("norm_bound", norm_bound, low=0, strict_float=True)
         _validate.choice("engine", engine, ENGINES)
+        check_physical_batch_size(physical_batch_size)
         _check_model_arguments(kwargs)
         noise_mech = _noise_of(noise_mech, optimizer, micro_batches)
         _check_mechanisms(noise_mech, clip_mech, norm_bound)
-        self._plan = Plan(norm_bound, FlatClipping(), noise_mech, clip_mech, micro_batches, engine,
+        self._plan = Plan(norm_bound, FlatClipping(), noise_mech, clip_mech, micro_batches, engine, physical_batch_size,
                           ranks=current_ranks(noise_placement))
         super().__init__(optimizer=optimizer, **kwargs)
 
