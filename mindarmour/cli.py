@@ -18,7 +18,7 @@ _FIND = ("noise-multiplier", "steps", "epochs", "batch-size", "delta")
 _FLAGS = {"num_examples": "--num-samples", "noise_multiplier": "--noise-multiplier", "batch_size": "--batch-size",
           "false_positive_rate": "--fpr", "true_positive_rate": "--max-tpr", "advantage": "--max-advantage",
           "epsilon": "--epsilon", "delta": "--delta", "steps": "--steps", "epochs": "--epochs",
-          "relation": "--relation", "sampling": "--sampling", "fpr": "--fpr"}
+          "relation": "--relation", "sampling": "--sampling", "fpr": "--fpr", "group_size": "--group-size"}
 _ENTRY = ("steps", "epoch", "sampling", "samples", "batch", "noise", "unit", "relation", "source")
 _COLUMNS = ("epsilon", "delta", "accountant", "sampling", "relation", "kind", "note")
 
@@ -84,6 +84,8 @@ def _add_epsilon(commands):
     parser.add_argument("--delta", type=float, required=True, help="probability with which epsilon may fail")
     parser.add_argument("--accountant", choices=(*ACCOUNTANTS, "all"), default="rdp",
                         help="argument that bounds epsilon (default: rdp)")
+    parser.add_argument("--group-size", type=int, default=1,
+                        help="records that neighbouring data sets may differ in (default: 1)")
     parser.set_defaults(run=_run_epsilon, parser=parser)
 
 
@@ -208,8 +210,8 @@ def _run_epsilon(arguments):
     _validate.real("noise_multiplier", arguments.noise_multiplier, low=0)
     entries = planned_entries(sampling, arguments.noise_multiplier, _steps(arguments, sampling), arguments.unit)
     names = ACCOUNTANTS if arguments.accountant == "all" else (arguments.accountant,)
-    statements = [privacy_spent(entries, arguments.delta, name) for name in names]
-    if arguments.accountant == "all" and sampling.kind == SHUFFLE:
+    statements = [privacy_spent(entries, arguments.delta, name, group_size=arguments.group_size) for name in names]
+    if arguments.accountant == "all" and sampling.kind == SHUFFLE and arguments.group_size == 1:
         statements.append(privacy_spent(entries, arguments.delta, assume="poisson"))
         statements.append(shuffle_lower_bound(entries, arguments.delta))
     statements = [asdict(_with_remarks(statement, sampling)) for statement in statements]

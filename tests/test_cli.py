@@ -68,6 +68,12 @@ def test_micro_batches_count_with_half_the_noise(capsys):
     assert whole["relation"] == "zero-out"
 
 
+def test_groups_of_records(capsys):
+    spent = answer(capsys, *EPSILON, "--noise-multiplier", 10, "--epochs", 1, "--sampling", "shuffle",
+                   "--group-size", 10)
+    assert spent["epsilon"] == pytest.approx(4.377178, rel=1e-6) and "groups of 10" in spent["note"]
+
+
 def test_table_for_people(capsys):
     status, out, _ = call(capsys, *EPSILON, "--noise-multiplier", 1.1, "--steps", 14062)
     header, row = out.splitlines()
@@ -124,6 +130,7 @@ def test_calibration_against_attacks(capsys):
     ([*EPSILON, "--noise-multiplier", "1", "--steps", "5", "--batch-size", "60001"], "--batch-size"),
     ([*EPSILON, "--noise-multiplier", "1", "--steps", "5", "--num-samples", "0"], "--num-samples"),
     ([*EPSILON, "--noise-multiplier", "1", "--steps", "5", "--sampling", "systematic"], "--sampling"),
+    ([*EPSILON, "--noise-multiplier", "1", "--steps", "5", "--group-size", "0"], "--group-size"),
     ([*EPSILON, "--noise-multiplier", "1", "--steps", "5", "--accountant", "gdp"], "--accountant"),
     ([*EPSILON, "--noise-multiplier", "1", "--steps", "5", "--sampling", "shuffle", "--relation", "add-or-remove"],
      "--relation"),

@@ -98,6 +98,9 @@ class AccountantContract:
     def test_no_noise_is_no_privacy(self):
         entries = (LedgerEntry(event_of("poisson", 1.0), 10), LedgerEntry(event_of("poisson", 0.0), 1))
         assert self.epsilon(entries) == math.inf
+        assert privacy_spent_delta(entries, 1.0, self.accountant).delta == 1
+        judge = Accountant(self.delta, self.accountant)
+        assert judge.advantage(entries) == 1 and judge.true_positive_rate(entries, 0.01) == 1
 
     def test_empty_ledger_costs_nothing(self):
         spent = privacy_spent((), 1e-5, self.accountant)

@@ -230,6 +230,16 @@ def test_a_generous_cap_is_free_and_a_tight_one_a_catastrophe(relation):
     assert free <= epsilon(352) <= epsilon(320) <= epsilon(288) <= epsilon(256)
 
 
+def test_zcdp_of_cut_batches_covers_a_displaced_record():
+    def epsilon(cap, relation="add-or-remove"):
+        sampling = Sampling("poisson", 60000, 256, relation, max_batch_size=cap)
+        return privacy_spent((LedgerEntry(StepEvent(sampling, 40.0), 2340),), 1e-5, "zcdp").epsilon
+    assert epsilon(400) == pytest.approx(epsilon(None), rel=1e-6)
+    # a cut in many steps: every step may move by twice the bound
+    assert epsilon(256) == pytest.approx(epsilon_from_zcdp(4 * 2340 / (2 * 40.0 ** 2), 1e-5), rel=1e-9)
+    assert epsilon(256, "zero-out") == epsilon(None)
+
+
 def test_shards_cut_their_own_part_of_a_batch():
     def epsilon(shards, cap):
         sampling = Sampling("poisson", 60000, 256, "add-or-remove", max_batch_size=cap, shards=shards)

@@ -137,6 +137,21 @@ class Composition:
         return sum(count * inverse_square(cost.multiplier) for cost, count in self._exact.items())
 
     @property
+    def displaced(self):
+        """(squared mu, probability) of what cut batches add to `squared_mu`, and of any batch being cut at all.
+
+        A record that displaces another one moves the sum by twice the bound (add-or-remove only).
+        """
+        cut = [(count, cost) for cost, count in self._exact.items() if cost.overflow and cost.overflow.distance > 1]
+        added = sum(count * (cost.overflow.distance ** 2 - 1) * inverse_square(cost.multiplier) for count, cost in cut)
+        return added, sum(count * cost.overflow.probability for count, cost in cut)
+
+    @property
+    def unprotected(self):
+        """Some step had no noise, or some release no bound."""
+        return math.isinf(self.squared_mu) or math.isinf(self.released[0])
+
+    @property
     def participations_known(self):
         """Every record took part a known number of times, in Gaussian mechanisms and nothing else."""
         return not self._releases and all(cost.kind in (FULL, BALLS_IN_BINS) for cost in self._exact)

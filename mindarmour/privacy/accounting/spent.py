@@ -139,7 +139,7 @@ class Accountant:
 
     def _curve(self, total):
         """Delta as a function of an array of epsilons."""
-        if self._accountant == "pld" and not pld.refusal(total):
+        if self._accountant == "pld" and not pld.refusal(total) and not total.unprotected:
             return pld.tightest_curve(total, epsilon_of(total, 1e-3))
         return np.vectorize(lambda epsilon: delta_of(total, epsilon, self._accountant, self._conversion))
 
@@ -184,8 +184,9 @@ def epsilon_of(total, delta, accountant="rdp", conversion="improved"):
     """Epsilon of a `Composition`, by RDP or zCDP."""
     if accountant == "zcdp":
         stated_epsilon, stated_delta = total.released
-        left = delta - stated_delta
-        return stated_epsilon + epsilon_from_zcdp(total.squared_mu / 2, left, conversion) if left > 0 else math.inf
+        return stated_epsilon + min(
+            epsilon_from_zcdp(rho, delta - stated_delta - spare, conversion) if delta > stated_delta + spare
+            else math.inf for rho, spare in _rhos(total))
     bounds = [smallest_epsilon(lambda epsilon: delta_of(total, epsilon, "rdp", conversion), delta)] \
         if _two_sided(total) else _rdp_epsilons(total, delta, conversion)
     if conversion == "improved" and total.participations_known:
@@ -198,7 +199,8 @@ def delta_of(total, epsilon, accountant="rdp", conversion="improved"):
     stated_epsilon, stated_delta = total.released
     if accountant == "zcdp":
         left = epsilon - stated_epsilon
-        return min(1.0, stated_delta + delta_from_zcdp(total.squared_mu / 2, left, conversion)) if left >= 0 else 1.0
+        return min(1.0, stated_delta + min(delta_from_zcdp(rho, left, conversion) + spare
+                                           for rho, spare in _rhos(total))) if left >= 0 else 1.0
     first, second = (delta_from_rdp(curve, total.orders, epsilon, conversion) for curve in total.curves)
     # where the left-out part may stand on either side, exp(epsilon) multiplies the other one
     factor = 1 + math.exp(min(epsilon, 700.0)) if _two_sided(total) else 1.0
@@ -206,6 +208,12 @@ def delta_of(total, epsilon, accountant="rdp", conversion="improved"):
     if conversion == "improved" and total.participations_known:
         bounds.append(delta_of_gaussian(math.sqrt(total.squared_mu), epsilon))
     return min(1.0, stated_delta + min(bounds))
+
+
+def _rhos(total):
+    """(rho, delta set aside) by two arguments: no batch is ever cut, or all of them may be."""
+    added, probability = total.displaced
+    return (total.squared_mu / 2, probability), ((total.squared_mu + added) / 2, 0.0)
 
 
 def _rdp_epsilons(total, delta, conversion):
@@ -222,7 +230,7 @@ def _rdp_epsilons(total, delta, conversion):
 def _epsilon_by_pld(total, delta, bound):
     """(epsilon, note): the smaller of the PLD's answer and another accountant's `bound`."""
     reason = pld.refusal(total)
-    if reason or total.exact or bound == 0 or math.isinf(bound):
+    if reason or total.exact or total.unprotected or bound == 0:
         return bound, reason
     epsilon, grid = pld.tightest_epsilon(total, delta, bound)
     return epsilon, f"value grid {grid:.2g}"
@@ -230,7 +238,7 @@ def _epsilon_by_pld(total, delta, bound):
 
 def _delta_by_pld(total, epsilon, bound):
     reason = pld.refusal(total)
-    if reason or total.exact or bound == 0:
+    if reason or total.exact or total.unprotected or bound == 0:
         return bound, reason
     scale = epsilon_of(total, max(bound, 1e-12))
     delta, grid = pld.tightest_delta(total, epsilon, bound, scale)
