@@ -19,7 +19,6 @@ from examples.common.networks.lenet5.lenet5_split import (
     SplitLeNet5,
 )
 
-
 SMOKE_IMAGES = 256
 
 
