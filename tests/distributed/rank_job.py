@@ -77,7 +77,9 @@ def noted_normals(notes):
 def pure_noise(rank, steps=4):
     """Updates of a network without gradient, and this rank's draws, for each placement and a seed."""
     rows = Tensor(np.zeros((ROWS, 1), np.float32))
-    for name, settings in {"secure": {}, "rank0": {"noise_placement": "rank0"}, "seeded": {"seed": 7}}.items():
+    kinds = {"secure": {}, "rank0": {"noise_placement": "rank0"}, "slices": {"noise_placement": "slices"},
+             "seeded": {"seed": 7}}
+    for name, settings in kinds.items():
         network = Silent()
         model = dp_model(network, loss=False, **settings)
         drawn, updates = [], []

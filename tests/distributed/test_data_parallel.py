@@ -13,6 +13,7 @@ from small_job import (
     RECORDS,
     ROWS,
     SEEDS,
+    SILENT,
     digits,
     loss_fn,
     mlp,
@@ -82,7 +83,7 @@ def test_sum_in_several_buckets_is_the_sum(ranks):
         np.testing.assert_array_equal(found["buckets"], [expected, expected])
 
 
-@pytest.mark.parametrize("kind", ["secure", "rank0", "seeded"])
+@pytest.mark.parametrize("kind", ["secure", "rank0", "slices", "seeded"])
 def test_summed_noise_has_the_stated_deviation(ranks, kind):
     first, second = (found[f"{kind}_update"] * 2 * ROWS for found in ranks)
     np.testing.assert_array_equal(first, second)
@@ -102,10 +103,11 @@ def test_ranks_draw_independently_and_the_sum_is_made_of_their_shares(ranks, kin
     np.testing.assert_allclose(ranks[0][f"{kind}_update"] * 2 * ROWS, expected, atol=1e-5)
 
 
-def test_rank0_adds_all_of_the_noise(ranks):
-    assert not ranks[1]["rank0_drawn"].any()
-    np.testing.assert_allclose(ranks[0]["rank0_update"] * 2 * ROWS, ranks[0]["rank0_drawn"] * MULTIPLIER * BOUND,
-                               atol=1e-5)
+@pytest.mark.parametrize("placement, slices", [("rank0", (SILENT, 0)), ("slices", (SILENT // 2, SILENT // 2))])
+def test_placement_decides_who_adds_which_noise(ranks, placement, slices):
+    drawn = [found[f"{placement}_drawn"] for found in ranks]
+    assert tuple((part != 0).sum(axis=1).tolist() for part in drawn) == tuple([size] * 4 for size in slices)
+    np.testing.assert_allclose(ranks[0][f"{placement}_update"] * 2 * ROWS, sum(drawn) * MULTIPLIER * BOUND, atol=1e-5)
 
 
 def test_optimizer_of_a_custom_loop_adds_the_noise_once(ranks):

@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 
 from mindarmour.privacy.accounting import Ledger, StepEvent, privacy_spent
+from mindarmour.privacy.accounting.amortized import AmortizedAccountant
 from mindarmour.privacy.accounting.events import POISSON, SHUFFLE
-from mindarmour.privacy.diff_privacy import PoissonSampler, sampling
+from mindarmour.privacy.diff_privacy import ClipMechanismsFactory, PoissonSampler, parallel, sampling
 from mindarmour.privacy.diff_privacy.claims import claim_of
 from mindarmour.privacy.diff_privacy.noise import NoiseSource
 from mindarmour.privacy.diff_privacy.parallel import (
-    EVERY_RANK,
+    PLACEMENTS,
     RANK0,
+    SLICES,
     Ranks,
     buckets_of,
     current_ranks,
@@ -20,6 +22,7 @@ from mindarmour.privacy.diff_privacy.parallel import (
     require_agreement,
 )
 from mindarmour.privacy.diff_privacy.sampling import physical_batch_size
+from mindarmour.privacy.release import DPSGD, AmortizedGaussianSanitizer
 
 RECORDS, BATCH, WORLD = 1001, 64, 4
 
@@ -46,15 +49,25 @@ def test_ranks_refuse_bad_arguments(arguments, error):
         Ranks(*arguments)
 
 
-@pytest.mark.parametrize("placement", [EVERY_RANK, RANK0])
+@pytest.mark.parametrize("placement", [RANK0, SLICES])
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
-def test_variances_of_the_shares_add_up_to_one(placement, world):
-    shares = [Ranks(rank, world, placement).noise_share for rank in range(world)]
-    assert sum(share ** 2 for share in shares) == pytest.approx(1)
+def test_each_element_gets_the_noise_of_one_rank(placement, world):
+    shapes = [(3, 2), (1,), (), (5,)]
+    touched = sum(np.concatenate([z.ravel() for z in Ranks(rank, world, placement).normals(NoiseSource(), 0, shapes)])
+                  != 0 for rank in range(world))
+    np.testing.assert_array_equal(touched, 1)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_noise_on_the_fraction_adds_up_to_its_deviation(placement):
+    clip = ClipMechanismsFactory.create("Gaussian", fraction_stddev=0.05)
+    sums = [sum(clip.fraction_noise(step, Ranks(rank, WORLD, placement)) for rank in range(WORLD))
+            for step in range(4000)]
+    assert np.std(sums) == pytest.approx(0.05, rel=0.06)
 
 
 @pytest.mark.parametrize("seed", [0, 5])
-@pytest.mark.parametrize("placement", [EVERY_RANK, RANK0])
+@pytest.mark.parametrize("placement", PLACEMENTS)
 def test_sum_of_the_shares_is_one_standard_normal(seed, placement):
     size, steps = 40000, 2
     sources = [NoiseSource(seed) for _ in range(WORLD)]  # what WORLD processes would make
@@ -73,18 +86,30 @@ def test_equal_seeds_give_ranks_independent_noise_that_repeats_on_the_same_rank(
 
 
 def test_a_rank_without_share_draws_nothing():
-    class Forbidden:
-        def of_rank(self, rank):
-            raise AssertionError("drew noise")
-
-    zeros, = Ranks(1, 2, RANK0).normals(Forbidden(), 0, [(2, 3)])
-    assert zeros.shape == (2, 3) and not zeros.any()
+    zeros, = Ranks(1, 2, RANK0).normals(NoiseSource(), 0, [(2, 3)])
+    assert zeros.shape == (2, 3) and zeros.dtype == np.float32 and not zeros.any()
 
 
 def test_one_process_is_the_main_rank_of_a_world_of_one():
     assert current_ranks() == Ranks(0, 1) and is_main_rank()
     assert Ranks().rank_sum([(2,)]) is None and Ranks().step_sum([(2,)]) is None
     require_agreement(Ranks(), {"anything": 1})
+
+
+def test_a_mechanism_for_one_process_refuses_several_ranks(monkeypatch):
+    monkeypatch.setattr(parallel, "current_ranks", lambda: Ranks(0, 2))
+    network = ms.nn.Dense(2, 2)
+    with pytest.raises(ValueError, match="DPSGD serves one process"):
+        DPSGD(network.trainable_params(), 0.1)
+    with pytest.raises(ValueError, match="AmortizedGaussianSanitizer serves one process"):
+        AmortizedGaussianSanitizer(AmortizedAccountant(100))
+
+
+def test_rank_0_alone_draws_what_one_process_draws():
+    shapes = [(3, 2), (4,)]
+    for own, single in zip(Ranks(0, WORLD, RANK0).normals(NoiseSource(5), 2, shapes),
+                           NoiseSource(5).normals(2, shapes)):
+        np.testing.assert_array_equal(own, single)
 
 
 def test_a_split_model_is_refused(parallel_mode):

@@ -127,6 +127,13 @@ def current_ranks(noise_placement=EVERY_RANK):
     return Ranks(get_rank(), get_group_size(), noise_placement)
 
 
+def refuse_several_ranks(what):
+    """Raise ValueError if several ranks train together: `what` would noise each rank's update for itself."""
+    if current_ranks().world > 1:
+        raise ValueError(f"{what} serves one process: under data parallelism the ranks' weights would drift apart. Use "
+                         f"DPModel, or clipped_gradient_fn with an optimizer from DPOptimizerClassFactory.")
+
+
 def is_main_rank():
     """Whether this process is the one that prints and writes files: rank 0, or the only one."""
     return ms.get_auto_parallel_context("parallel_mode") == "stand_alone" or current_ranks().rank == 0

@@ -12,6 +12,7 @@ from mindarmour.privacy.accounting.events import FULL, ZERO_OUT
 from mindarmour.privacy.diff_privacy import ClippedSum
 from mindarmour.privacy.diff_privacy.clipping import FlatClipping
 from mindarmour.privacy.diff_privacy.noise import NoiseSource
+from mindarmour.privacy.diff_privacy.parallel import refuse_several_ranks
 from mindarmour.privacy.errors import PrivacyWarning
 from mindarmour.utils import _validate
 
@@ -55,6 +56,7 @@ class AmortizedGaussianSanitizer:
     """
 
     def __init__(self, accountant, eps=1.0, delta=1e-7, norm_bound=1.0, sampling=None, sigma=None, ledger=None):
+        refuse_several_ranks(type(self).__name__)
         if not callable(getattr(accountant, "accumulate_privacy_spending", None)):
             raise TypeError(f"accountant must be an AmortizedAccountant or a GaussianMomentsAccountant, but got "
                             f"{type(accountant).__name__}.")

@@ -13,6 +13,7 @@ from mindarmour.privacy.accounting.events import ADD_OR_REMOVE, FULL, ZERO_OUT
 from mindarmour.privacy.diff_privacy import ClippedSum
 from mindarmour.privacy.diff_privacy.clipping import FlatClipping
 from mindarmour.privacy.diff_privacy.noise import NoiseSource
+from mindarmour.privacy.diff_privacy.parallel import refuse_several_ranks
 from mindarmour.utils import _validate
 
 # A batch clipped as one vector moves from one point of the ball of radius C to another.
@@ -62,6 +63,7 @@ class _Privacy:
     """
 
     def __init__(self, optimizer, noise_scale, norm_bound, sampling, ledger):
+        refuse_several_ranks(type(optimizer).__name__)
         self.noise_scale = _validate.real("noise_scale", noise_scale, low=0)
         self.norm_bound = _validate.real("norm_bound", norm_bound, low=0)
         if sampling is not None:
