@@ -185,7 +185,7 @@ def test_a_wrong_rule_is_found():
         def gradient(cls, name, cell, shapes, units):
             return Wrong(units, cell.weight.shape)
 
-    with pytest.raises(UnsupportedLayerError, match="differs from the plain loop"):
+    with pytest.raises(UnsupportedLayerError, match="differ from the plain loop"):
         refuse_if_inexact(Doubling(4, 3, has_bias=False), loss(), batch())
 
 

@@ -4,6 +4,7 @@ from mindspore import Tensor, ops
 
 from mindarmour.privacy.diff_privacy.clipping import FlatClipping
 from mindarmour.privacy.diff_privacy.grads.check import refuse_if_inexact
+from mindarmour.privacy.diff_privacy.grads.engine import ENGINES
 from mindarmour.privacy.diff_privacy.grads.ghost import GhostEngine
 from mindarmour.privacy.diff_privacy.grads.microbatch import LoopEngine
 from mindarmour.privacy.diff_privacy.grads.survey import eager, few_rows
@@ -11,8 +12,6 @@ from mindarmour.privacy.diff_privacy.grads.vmap import VmapEngine
 from mindarmour.privacy.errors import UnsupportedLayerError
 from mindarmour.utils import _validate
 from mindarmour.utils.logger import LogUtil
-
-ENGINES = ("auto", "ghost", "vmap", "loop")
 
 
 def choose_engine(name, network, loss_fn, rule, units, sample_columns=None):

@@ -14,7 +14,7 @@ from mindspore import ParameterTuple, nn, ops
 from mindarmour.privacy.diff_privacy.grads.engine import UnitWeights, loss_reduction, real_mean
 from mindarmour.privacy.diff_privacy.grads.layers.products import NoGradient
 from mindarmour.privacy.diff_privacy.grads.lone import Refresh, RowsGradient, put_rows
-from mindarmour.privacy.diff_privacy.grads.row_losses import WeightedLoss
+from mindarmour.privacy.diff_privacy.grads.row_losses import OwnLoss, WeightedLoss
 from mindarmour.privacy.diff_privacy.grads.survey import survey
 from mindarmour.privacy.diff_privacy.grads.taps import TapMaker, twin
 
@@ -58,7 +58,11 @@ class GhostEngine(nn.Cell):
 
         adjust, copies = put_rows(found.lone, found.rows)
         self.refresh = Refresh(found.lone, copies)
-        self.loss = WeightedLoss(twin(network, replace, adjust), loss_fn, found.loss_scale)
+        tapped = twin(network, replace, adjust)
+        if loss_fn is None:
+            self.loss = OwnLoss(tapped, found.loss_scale)
+        else:
+            self.loss = WeightedLoss(tapped, loss_fn, found.row_loss, found.rows)
         read = ParameterTuple([*make.parameters, *copies])
         self.backward = ops.value_and_grad(self.loss, None, read, has_aux=True)
         self._collect(network, found)

@@ -12,7 +12,7 @@ from mindarmour.privacy.diff_privacy.grads.engine import loss_reduction
 from mindarmour.privacy.diff_privacy.grads.taps import shell
 
 # their unreduced values are exactly what they return for the rows one by one
-_ROWWISE = (nn.SoftmaxCrossEntropyWithLogits, nn.MSELoss, nn.L1Loss)
+_ROWWISE = (nn.SoftmaxCrossEntropyWithLogits, nn.MSELoss, nn.L1Loss, nn.BCEWithLogitsLoss)
 
 
 class UnreducedLoss(nn.Cell):
@@ -25,7 +25,7 @@ class UnreducedLoss(nn.Cell):
         self.loss_fn.__dict__.update(reduce=False, reduction="none")
 
     def construct(self, output, label):
-        values = self.loss_fn(output, label)
+        values = self.loss_fn(output.astype(ms.float32), label)
         values = values.reshape(values.shape[0], -1)
         return values.sum(axis=1) if self.sums else values.mean(axis=1)
 
@@ -50,9 +50,62 @@ class MappedLoss(nn.Cell):
         return self.rows(output.expand_dims(1), label.expand_dims(1))
 
 
-def per_row(loss_fn):
-    """The loss function as a cell that returns one loss per row."""
-    return UnreducedLoss(loss_fn) if type(loss_fn) in _ROWWISE else MappedLoss(loss_fn)
+class _WeightGradient(nn.Cell):
+    """Pass `output` on; multiply the gradient of each of its rows by the row's weight."""
+
+    def construct(self, output, weights):
+        return output
+
+    def bprop(self, output, weights, out, dout):
+        shape = (weights.shape[0],) + (1,) * (dout.ndim - 1)
+        return dout * ops.cast(weights.reshape(shape), dout.dtype), ops.zeros_like(weights)
+
+
+class BatchLoss(nn.Cell):
+    """Total loss where only the whole batch can be asked, for a loss that averages or sums over rows.
+
+    Rows of weight 0 are shown to the loss as zeros; what they add to it is the same for each, and taken off again.
+    """
+
+    def __init__(self, loss_fn, rows):
+        super().__init__(auto_prefix=False)
+        self.loss_fn = loss_fn
+        self.scale = 1.0 if loss_reduction(loss_fn) == "sum" else float(rows)
+        self.weigh = _WeightGradient()
+
+    def construct(self, weights, output, label):
+        present = weights > 0
+        output, label = self.weigh(_zero_rows(present, output), weights), _zero_rows(present, label)
+        whole = self.loss_fn(output, label).astype(ms.float32).mean() * self.scale
+        absent = self.loss_fn(ops.zeros_like(output[:1]), ops.zeros_like(label[:1])).astype(ms.float32).mean()
+        real = present.astype(ms.float32).sum()
+        mean = (whole - (weights.shape[0] - real) * ops.stop_gradient(absent)) / ops.maximum(real, 1.0)
+        return whole, ops.broadcast_to(mean.reshape(1), weights.shape)
+
+
+def _zero_rows(present, column):
+    shape = (column.shape[0],) + (1,) * (column.ndim - 1)
+    return ops.select(present.reshape(shape), column, ops.zeros_like(column))
+
+
+def per_row(loss_fn, output, label):
+    """A cell (output, label) -> losses [B] that is this loss row by row, or None if there is no such way.
+
+    Args:
+        loss_fn (Cell): The loss.
+        output (Tensor): Output of the network for a few rows, to try it with; call this eagerly.
+        label (Tensor): Their labels.
+    """
+    if type(loss_fn) in _ROWWISE:
+        return UnreducedLoss(loss_fn)
+    if not isinstance(output, ms.Tensor):
+        return None
+    mapped = MappedLoss(loss_fn)
+    try:
+        ops.grad(mapped)(output, label).asnumpy()
+    except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError):
+        return None  # an operator without a vmap rule
+    return mapped
 
 
 class WeightedLoss(nn.Cell):
@@ -60,26 +113,46 @@ class WeightedLoss(nn.Cell):
 
     Args:
         network (Cell): The network, tapped.
-        loss_fn (Cell, optional): Loss; None if the network returns its loss.
-        scale (float, optional): For a network that returns one scalar loss: what makes it the sum over rows
-            (the number of rows if it averages, 1 if it sums). Row weights then have to be applied elsewhere.
+        loss_fn (Cell): The loss.
+        row_loss (Cell, optional): What `per_row` gave.
+        rows (int): Rows of the batch.
     """
 
-    def __init__(self, network, loss_fn, scale=None):
+    def __init__(self, network, loss_fn, row_loss, rows):
         super().__init__(auto_prefix=False)
         self.network = network
-        self.has_loss_fn = loss_fn is not None
-        self.loss_fn = per_row(loss_fn) if self.has_loss_fn else None
+        self.by_row = row_loss is not None
+        self.row_loss = row_loss or BatchLoss(loss_fn, rows)
+
+    def construct(self, weights, *columns):
+        output = self.network(*columns[:-1])
+        if self.by_row:
+            return _weighted(weights, self.row_loss(output, columns[-1]).astype(ms.float32))
+        return self.row_loss(weights, output, columns[-1])
+
+
+class OwnLoss(nn.Cell):
+    """The same for a network that returns its loss.
+
+    Args:
+        network (Cell): The network, tapped.
+        scale (float, optional): If it returns one number: what makes it the sum over rows (the number of rows if it
+            averages, 1 if it sums). The rows' weights then have to be applied elsewhere.
+    """
+
+    def __init__(self, network, scale=None):
+        super().__init__(auto_prefix=False)
+        self.network = network
         self.scale = scale
 
     def construct(self, weights, *columns):
-        if self.has_loss_fn:
-            losses = self.loss_fn(self.network(*columns[:-1]), columns[-1]).astype(ms.float32)
-        else:
-            losses = self.network(*columns).astype(ms.float32)
-            if self.scale is not None:
-                return losses.reshape(()) * self.scale, ops.broadcast_to(losses.reshape(1), weights.shape)
-            losses = losses.reshape(weights.shape[0], -1).mean(axis=1)
-        # a row of weight 0 is left out, not multiplied by 0: its loss may be NaN
-        kept = ops.select(weights > 0, losses * weights, ops.zeros_like(losses))
-        return kept.sum(), losses
+        losses = self.network(*columns).astype(ms.float32)
+        if self.scale is not None:
+            return losses.reshape(()) * self.scale, ops.broadcast_to(losses.reshape(1), weights.shape)
+        return _weighted(weights, losses.reshape(weights.shape[0], -1).mean(axis=1))
+
+
+def _weighted(weights, losses):
+    # a row of weight 0 is left out, not multiplied by 0: its loss may be NaN
+    kept = ops.select(weights > 0, losses * weights, ops.zeros_like(losses))
+    return kept.sum(), losses

@@ -12,6 +12,7 @@ from mindarmour.privacy.diff_privacy.grads.engine import RowLoss
 from mindarmour.privacy.diff_privacy.grads.layers import registered_layers, rule_class_for
 from mindarmour.privacy.diff_privacy.grads.layers.products import Transposed
 from mindarmour.privacy.diff_privacy.grads.lone import LoneParameter, put_rows
+from mindarmour.privacy.diff_privacy.grads.row_losses import per_row
 from mindarmour.privacy.diff_privacy.grads.taps import RecorderMaker, shell, twin
 from mindarmour.privacy.errors import UnsupportedLayerError
 
@@ -61,6 +62,7 @@ class Survey:
         sites (tuple[Site]): The layers to read.
         lone (tuple[LoneParameter]): Parameters that cells use by themselves.
         rows (int): Rows of the batch.
+        row_loss (Cell, optional): The loss row by row, where there is a way; see `row_losses.per_row`.
         loss_scale (float, optional): For a network that returns one number as its loss: what makes it the sum of
             the rows' losses. None otherwise.
     """
@@ -68,6 +70,7 @@ class Survey:
     sites: tuple
     lone: tuple
     rows: int
+    row_loss: nn.Cell = None
     loss_scale: float = None
 
 
@@ -92,13 +95,14 @@ def survey(network, loss_fn, columns):
     with eager():
         lone = tuple(_with_row_shape(network, loss_fn, item, columns) for item in raw)
         small = [_recorded_run(network, loss_fn, candidates, columns, rows) for rows in (2, 3)]
+        row_loss = None if loss_fn is None else per_row(loss_fn, small[0][1], few_rows(columns, 2)[-1])
     rows = columns[0].shape[0]
     sites = []
     for name, cell in candidates.items():
         calls = [run[0][name] for run in small]
         if any(calls[0]):
             sites.append(_site(name, cell, calls, rows))
-    return Survey(tuple(sites), lone, rows, _loss_scale(network, loss_fn, columns, small))
+    return Survey(tuple(sites), lone, rows, row_loss, _loss_scale(network, loss_fn, columns, small))
 
 
 def _candidates(network):
@@ -140,7 +144,7 @@ def _refuse_shared(name, cell, owners):
 
 
 def _recorded_run(network, loss_fn, candidates, columns, rows):
-    """({layer name: calls per tap}, loss as NumPy) of an eager forward run of a few rows."""
+    """({layer name: calls per tap}, the network's output) of an eager forward run of a few rows."""
     made = {}
 
     def replace(name, cell):
@@ -155,7 +159,7 @@ def _recorded_run(network, loss_fn, candidates, columns, rows):
     copied = twin(network, replace)
     output = copied(*(few if loss_fn is None else few[:-1]))
     calls = {name: [recorder.calls for recorder in recorders] for name, recorders in made.items()}
-    return calls, (output.asnumpy() if loss_fn is None else None)
+    return calls, output
 
 
 def _with_row_shape(network, loss_fn, item, columns):
@@ -253,8 +257,10 @@ def _axis_first(shape, axis):
 
 def _loss_scale(network, loss_fn, columns, small):
     """For a network that returns one number: its rows if it averages over them, 1 if it sums."""
-    outputs = [output for _, output in small]
-    if loss_fn is not None or outputs[0].ndim and outputs[0].shape[0] == 2 and outputs[1].shape[0] == 3:
+    if loss_fn is not None:
+        return None
+    outputs = [output.asnumpy() for _, output in small]
+    if outputs[0].ndim and outputs[0].shape[0] == 2 and outputs[1].shape[0] == 3:
         return None
     if outputs[0].size != 1:
         _refuse("", network, f"it returns a loss of shape {outputs[0].shape} for two rows.",

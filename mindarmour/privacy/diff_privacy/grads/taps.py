@@ -21,7 +21,7 @@ class _PassInput(nn.Cell):
         return x
 
     def bprop(self, x, tap, out, dout):
-        return dout, x
+        return dout, ops.cast(x, ms.float32)
 
 
 class _PassOutput(nn.Cell):
@@ -29,7 +29,7 @@ class _PassOutput(nn.Cell):
         return y
 
     def bprop(self, y, tap, out, dout):
-        return dout, dout
+        return dout, ops.cast(dout, ms.float32)
 
 
 class _PassIndices(nn.Cell):

@@ -11,6 +11,7 @@ from mindarmour.privacy.diff_privacy.grads.layers.registry import (
     UnitGradient,
     batched_product,
     keep_usable,
+    not_below_zero,
     register_layer,
     reshape,
 )
@@ -47,7 +48,7 @@ class PairsGradient(UnitGradient):
         indices, b = held
         equal = _cast(_equal(reshape(indices, self.down), reshape(indices, self.across)), ms.float32)
         similar = batched_product(reshape(equal, self.pairs), reshape(batched_product(b, b), self.pairs))
-        return ops.relu(reshape(similar, self.norm_shape))
+        return not_below_zero(reshape(similar, self.norm_shape))
 
     def total(self, held, factor, usable):
         indices, b = held

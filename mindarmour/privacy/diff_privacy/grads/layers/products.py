@@ -8,12 +8,12 @@ from mindarmour.privacy.diff_privacy.grads.layers.registry import (
     UnitGradient,
     batched_product,
     keep_usable,
+    not_below_zero,
     reshape,
     square_norms,
 )
 
 _sum = ops.ReduceSum()
-_relu = ops.ReLU()
 _product_of_transposed = ops.MatMul(transpose_a=True)
 _batched_product_of_transposed = ops.BatchMatMul(transpose_a=True)
 
@@ -108,8 +108,7 @@ class GramProduct(_Factored):
         a, b = held
         similar = batched_product(reshape(batched_product(a, a), self.pairs),
                                   reshape(batched_product(b, b), self.pairs))
-        # a sum of squares that rounding may bring below zero
-        return _relu(reshape(similar, (self.units,)))
+        return not_below_zero(reshape(similar, (self.units,)))
 
 
 class SumOverPositions(UnitGradient):

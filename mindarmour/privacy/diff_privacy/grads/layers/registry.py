@@ -12,6 +12,7 @@ _RULES = {}
 reshape = ops.Reshape()
 select = ops.Select()
 zeros_like = ops.ZerosLike()
+less = ops.Less()
 product = ops.MatMul()
 batched_product = ops.BatchMatMul(transpose_b=True)
 
@@ -61,6 +62,11 @@ def square_norms(rows, units, size):
     """Squared norm of each row of [units, size]. A batched product reads memory once, unlike square and sum."""
     rows = reshape(rows, (units, 1, size))
     return reshape(batched_product(rows, rows), (units,))
+
+
+def not_below_zero(squares):
+    """A sum that only rounding can bring below zero; NaN stays NaN, which a ReLU would lose."""
+    return select(less(squares, 0.0), zeros_like(squares), squares)
 
 
 def keep_usable(values, usable, shape):
