@@ -55,8 +55,8 @@ class DPModel(Model):
         engine (str): How per-unit gradients are computed: 'auto', 'ghost', 'vmap' or 'loop'.
         physical_batch_size (int, optional): Rows computed at once. Larger batches are clipped and summed in parts, and
             noise is added once: memory follows the part, the guarantee is that of the batch.
-        noise_placement (str): Under data parallelism, 'every_rank' (each rank adds its share before the sum) or
-            'rank0' (rank 0 adds all of it); see `parallel.Ranks`.
+        noise_placement (str): Under data parallelism, 'every_rank' (each rank adds its share before the sum), 'rank0'
+            (rank 0 adds all of it) or 'slices' (each rank adds that of its part); see `parallel.Ranks`.
         **kwargs: Arguments of `Model`: network, loss_fn, metrics, eval_network, eval_indexes, amp_level ('O0' or
             'O2'), loss_scale_manager, keep_batchnorm_fp32.
 
