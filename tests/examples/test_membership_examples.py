@@ -113,5 +113,5 @@ def test_lira_example(tmp_path):
     assert (tmp_path / "roc.png").stat().st_size > 10_000
     results = json.loads((tmp_path / "results.json").read_text())
     assert set(results) == {"undefended", "epsilon 3"}
-    assert set(results["epsilon 3"]) == {"LOSS", "Entropy", "LiRA", "RMIA"}
+    assert set(results["epsilon 3"]) == {"LOSS", "Entropy", "Classifier", "LiRA", "RMIA"}
     assert len(list((tmp_path / "epsilon_3").glob("shadow_*.npz"))) == 4

@@ -76,7 +76,8 @@ def shadow_models(data, label_noise, num_models, seed, folder):
 def attacks_on(store):
     """Name -> function (signals, population signals) -> `AttackResult`."""
     attacks = {"Gap": lambda s, z: GapAttack()(s), "Loss": lambda s, z: LossAttack()(s),
-               "Confidence": lambda s, z: ConfidenceAttack("max")(s), "Modified entropy": lambda s, z: EntropyAttack()(s)}
+               "Confidence": lambda s, z: ConfidenceAttack("max")(s),
+               "Modified entropy": lambda s, z: EntropyAttack()(s)}
     for mode in ("online", "offline"):
         for kind in ("per_example", "global", "shrinkage"):
             attacks[f"LiRA {mode}, {kind}"] = lambda s, z, m=mode, k=kind: LiRA(m, k)(s, store)

@@ -25,9 +25,17 @@ from examples.privacy.membership_inference_attack.membership_inference_lira_conf
 from mindarmour.privacy.accounting.calibration import noise_multiplier_for
 from mindarmour.privacy.diff_privacy import DPModel, NoiseMechanismsFactory, PoissonSampler
 from mindarmour.privacy.diff_privacy.claims import claim_of
-from mindarmour.privacy.evaluation import RMIA, EntropyAttack, LiRA, LossAttack, ShadowModels, collect_signals
+from mindarmour.privacy.evaluation import (
+    RMIA,
+    EntropyAttack,
+    LiRA,
+    LossAttack,
+    MembershipInference,
+    ShadowModels,
+    collect_signals,
+)
 
-ATTACKS = ("LOSS", "Entropy", "LiRA", "RMIA")
+ATTACKS = ("LOSS", "Entropy", "Classifier", "LiRA", "RMIA")
 
 
 def records(data_path):
@@ -82,6 +90,15 @@ def train_dp(epochs):
     return train
 
 
+def documented_attack(target, *sets):
+    """`MembershipInference` with logistic regression, each record judged by a classifier that never saw it."""
+    members, others = (ds.NumpySlicesDataset(columns, ["image", "label"], shuffle=False).batch(cfg.plain.batch_size)
+                       for columns in sets)
+    attack = MembershipInference(Model(target), n_jobs=1)
+    attack.train(members, others, [{"method": "lr", "params": {}}])
+    return attack.scores()[0]
+
+
 def audit(name, train, audited, population, folder, num_models):
     """Shadow models, one more model as the target, and every attack on it; returns attack -> AttackResult."""
     print(f"== {name}")
@@ -93,7 +110,8 @@ def audit(name, train, audited, population, folder, num_models):
     reference = collect_signals(target, None, population)
     print(f"accuracy {signals.correct[signals.is_member].mean():.3f} on members, "
           f"{signals.correct[~signals.is_member].mean():.3f} on non-members")
-    results = (LossAttack()(signals), EntropyAttack()(signals), LiRA()(signals, store),
+    classifier = documented_attack(target, store.subset(members), store.subset(others))
+    results = (LossAttack()(signals), EntropyAttack()(signals), classifier, LiRA()(signals, store),
                RMIA()(signals, store, reference))
     return dict(zip(ATTACKS, results))
 
