@@ -38,7 +38,7 @@ class WithLossCell(nn.Cell):
     """
 
     def __init__(self, network, loss_fn):
-        super().__init__()
+        super().__init__(auto_prefix=False)
         self._network = network
         self._loss_fn = loss_fn
 
@@ -74,7 +74,7 @@ class GradWrapWithLoss(nn.Cell):
     """
 
     def __init__(self, network):
-        super().__init__()
+        super().__init__(auto_prefix=False)
         self.network = network
         self._gradient = ms.grad(network, 0)
 
@@ -108,7 +108,7 @@ class GradWrap(nn.Cell):
     """
 
     def __init__(self, network):
-        super().__init__()
+        super().__init__(auto_prefix=False)
         self.network = network
         self._gradient = ops.GradOperation(sens_param=True)
 

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
-from mindarmour.privacy.evaluation import ImageInversionAttack, ModelInversionAttack, ShadowModelAttack
+from mindarmour.privacy.evaluation import (
+    ClassInversion,
+    GradientInversion,
+    ImageInversionAttack,
+    ModelInversionAttack,
+    ShadowModelAttack,
+)
 from mindarmour.privacy.evaluation.cell_checkpoint import load_cell, save_cell
 from mindarmour.privacy.evaluation.split_network import head_of, tail_of
 
@@ -283,3 +289,17 @@ def test_a_shadow_of_another_shape_is_refused(tmp_path):
                                                                        progress=False)
     with pytest.raises(ValueError, match="split_layer must be a layer"):
         ShadowModelAttack(Protocol(), shadow(), tmp_path, "conv9").evaluate(dataset(), 3)
+
+
+def test_no_attack_renames_parameters(tmp_path):
+    # a cell that adopts a network puts its own name in front of the parameters, and checkpoints stop fitting
+    network, copy, stand_in = Protocol(), decoder(), shadow()
+    names = [[p.name for p in cell.get_parameters()] for cell in (network, copy, stand_in)]
+    ModelInversionAttack(network, copy, SHAPE, tmp_path).train_inversion_model(dataset(32), 1, progress=False)
+    ShadowModelAttack(network, stand_in, tmp_path).train_shadow_model(dataset(32), {"epochs": 1, "num_classes": 3},
+                                                                      progress=False)
+    ImageInversionAttack(network, SHAPE, (0, 1)).generate(np.ones((1, 3), np.float32), 2)
+    ClassInversion(network, SHAPE, (0, 1)).reconstruct(np.array([1]), iters=2, restarts=1)
+    GradientInversion(network.set_train(False)).reconstruct([np.ones(p.shape) for p in network.trainable_params()],
+                                                            SHAPE, iters=2, seed=0, progress=False)
+    assert [[p.name for p in cell.get_parameters()] for cell in (network, copy, stand_in)] == names

@@ -32,7 +32,7 @@ class ClassInversionLoss(nn.Cell):
     """
 
     def __init__(self, network, variation_weight, energy_weight):
-        super().__init__()
+        super().__init__(auto_prefix=False)
         self.network = network
         self.variation_weight = variation_weight
         self.energy_weight = energy_weight

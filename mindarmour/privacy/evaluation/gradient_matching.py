@@ -50,7 +50,7 @@ class LossOfBatch(nn.Cell):
     """A network followed by its loss, as a function of images and labels."""
 
     def __init__(self, network, loss_fn):
-        super().__init__()
+        super().__init__(auto_prefix=False)
         self.network = network
         self.loss_fn = loss_fn
 
@@ -63,7 +63,7 @@ class WeightGradient(nn.Cell):
     function sees in both modes; under PyNative it does not see an assignment made outside."""
 
     def __init__(self, loss, parameters):
-        super().__init__()
+        super().__init__(auto_prefix=False)
         self.loss = loss
         self.parameters = ms.ParameterTuple(parameters)
         self.gradient = ms.grad(loss, None, self.parameters)
@@ -79,7 +79,7 @@ class InputGradient(nn.Cell):
     """Gradient in the images (and in the labels, if they are probabilities), at weights that are an input."""
 
     def __init__(self, loss, parameters, positions):
-        super().__init__()
+        super().__init__(auto_prefix=False)
         self.loss = loss
         self.parameters = ms.ParameterTuple(parameters)
         self.gradient = ms.grad(loss, positions)

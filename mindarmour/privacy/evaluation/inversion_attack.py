@@ -33,7 +33,7 @@ class PerImageInversionLoss(nn.Cell):
     """
 
     def __init__(self, network, weights):
-        super().__init__()
+        super().__init__(auto_prefix=False)
         self.network = network
         self.feature_weight, self.variation_weight, self.energy_weight = check_weights(weights)
 
@@ -63,7 +63,7 @@ class InversionLoss(nn.Cell):
     """
 
     def __init__(self, network, weights):
-        super().__init__()
+        super().__init__(auto_prefix=False)
         self.per_image = PerImageInversionLoss(network, weights)
 
     def construct(self, images, target_features):
@@ -195,7 +195,8 @@ class ImageInversionAttack:
 
     def _check_target(self, target):
         check.instance("target_features", target, np.ndarray)
-        expected = self._network(Tensor(np.zeros((1, *self._shape), np.float32))).shape[1:]
+        with evaluation_state(self._network):
+            expected = self._network(Tensor(np.zeros((1, *self._shape), np.float32))).shape[1:]
         if target.ndim < 2 or target.shape[1:] != expected or len(target) == 0:
             raise ValueError(f"target_features must have shape {('N', *expected)}, as the network's output for "
                              f"images of shape {self._shape}, but have {target.shape}.")

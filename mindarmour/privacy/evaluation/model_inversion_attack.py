@@ -37,7 +37,7 @@ class ModelInversionLoss(nn.Cell):
     """
 
     def __init__(self, inv_network):
-        super().__init__()
+        super().__init__(auto_prefix=False)
         self.inv_network = inv_network
 
     def construct(self, features, original_images):

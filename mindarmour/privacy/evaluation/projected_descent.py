@@ -58,7 +58,7 @@ class _Total(nn.Cell):
     """Sum of the losses, and the losses."""
 
     def __init__(self, objective):
-        super().__init__()
+        super().__init__(auto_prefix=False)
         self.objective = objective
 
     def construct(self, images, condition):
@@ -71,7 +71,7 @@ class _Step(nn.Cell):
     so every search builds its own."""
 
     def __init__(self, objective, descent):
-        super().__init__()
+        super().__init__(auto_prefix=False)
         self.gradient: Any = ms.value_and_grad(_Total(objective), 0, has_aux=True)
         self.low, self.high = descent.bound
         self.adam = descent.method == "adam"

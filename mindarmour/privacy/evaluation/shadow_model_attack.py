@@ -35,7 +35,7 @@ class ShadowModelLoss(nn.Cell):
     """
 
     def __init__(self, tail, shadow_network):
-        super().__init__()
+        super().__init__(auto_prefix=False)
         self.tail = tail
         self.shadow_network = shadow_network
 

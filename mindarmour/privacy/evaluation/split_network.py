@@ -43,7 +43,7 @@ def find_layer(network, split_layer):
 
 class _ProtocolHead(nn.Cell):
     def __init__(self, network, split_layer):
-        super().__init__()
+        super().__init__(auto_prefix=False)
         self.network = network
         self.split_layer = split_layer
 
@@ -53,7 +53,7 @@ class _ProtocolHead(nn.Cell):
 
 class _ProtocolTail(nn.Cell):
     def __init__(self, network, split_layer):
-        super().__init__()
+        super().__init__(auto_prefix=False)
         self.network = network
         self.split_layer = split_layer
 

@@ -47,7 +47,7 @@ class LeNet5Front(nn.Cell):
     """
 
     def __init__(self, network, layer_name):
-        super().__init__()
+        super().__init__(auto_prefix=False)
         self.network = network
         self.layers = _position(layer_name)
 
