@@ -20,6 +20,6 @@ dense_cnn_cfg = edict({
     # 'published': the noise of step_eps and step_delta; 'calibrated': as much noise as the total budget asks for
     "parameters": {
         "published": {"epochs": 80, "learning_rate": 0.05},
-        "calibrated": {"epochs": 40, "learning_rate": 0.05},
+        "calibrated": {"epochs": 40, "learning_rate": 0.1},
     },
 })
