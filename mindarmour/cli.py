@@ -11,7 +11,7 @@ from mindarmour.privacy.accounting.ledger import combine
 from mindarmour.privacy.accounting.lower_bound import shuffle_lower_bound
 from mindarmour.privacy.accounting.planning import UNITS, plan_sampling, planned_entries
 from mindarmour.privacy.accounting.release_events import ReleaseEvent
-from mindarmour.privacy.accounting.spent import ACCOUNTANTS, privacy_spent
+from mindarmour.privacy.accounting.spent import ACCOUNTANTS, GUARANTEE, privacy_spent
 from mindarmour.utils import _validate
 
 _FIND = ("noise-multiplier", "steps", "epochs", "batch-size", "delta")
@@ -298,7 +298,10 @@ def _against_attacks(arguments, sampling):
 def _verdict(arguments, name, value):
     """What the calibrated run spends, where epsilon and delta are known."""
     if arguments.epsilon is None:
-        return {"sampling": arguments.sampling, "unit": arguments.unit}
+        limit = {"max_advantage": arguments.max_advantage} if arguments.max_tpr is None else {
+            "max_tpr": arguments.max_tpr, "fpr": arguments.fpr}
+        return {**limit, "accountant": arguments.accountant or calibration.attack_accountant(),
+                "sampling": arguments.sampling, "relation": _sampling(arguments).relation, "kind": GUARANTEE}
     known = {"batch-size": arguments.batch_size, "noise-multiplier": arguments.noise_multiplier,
              "steps": arguments.steps, "epochs": arguments.epochs, "delta": arguments.delta, name: value}
     if name in ("steps", "epochs"):

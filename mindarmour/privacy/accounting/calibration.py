@@ -109,6 +109,11 @@ def delta_for(epsilon, sampling, noise_multiplier, steps, accountant="rdp", unit
     return Accountant(0.5, accountant).delta_at(entries, epsilon).delta
 
 
+def attack_accountant():
+    """Accountant for bounds on attacks unless another is asked for: PLD where it is installed, far tighter there."""
+    return "pld" if pld.available() else "rdp"
+
+
 def noise_multiplier_for_advantage(advantage, sampling, steps, accountant=None, unit="example", tolerance=1e-3):
     """Smallest noise multiplier under which no membership attack gains more than `advantage`.
 
@@ -119,7 +124,7 @@ def noise_multiplier_for_advantage(advantage, sampling, steps, accountant=None, 
     Guarantee: against every attack on one record of a run with `sampling`, whatever the attacker knows.
     """
     advantage = _validate.real("advantage", advantage, low=0, high=1)
-    judge = Accountant(0.5, accountant or ("pld" if pld.available() else "rdp"))
+    judge = Accountant(0.5, accountant or attack_accountant())
     return smallest_multiplier(lambda z: judge.advantage(planned_entries(sampling, z, steps, unit)), advantage,
                                tolerance)
 
@@ -132,7 +137,7 @@ def noise_multiplier_for_rates(true_positive_rate, false_positive_rate, sampling
     if high <= low:
         raise ValueError(f"true_positive_rate must be above false_positive_rate = {low}, since guessing reaches "
                          f"that, but got {high}.")
-    judge = Accountant(0.5, accountant or ("pld" if pld.available() else "rdp"))
+    judge = Accountant(0.5, accountant or attack_accountant())
     return smallest_multiplier(
         lambda z: judge.true_positive_rate(planned_entries(sampling, z, steps, unit), low), high, tolerance)
 
