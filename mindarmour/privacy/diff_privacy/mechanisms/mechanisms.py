@@ -74,6 +74,27 @@ class ClipMechanismsFactory:
                                                  fraction_stddev, seed)
         raise UnknownMechanismError(f"mech_name must be 'Gaussian', but got {mech_name!r}.")
 
+    @staticmethod
+    def recommended(seed=0):
+        """The setting that Andrew et al. recommend: geometric updates towards the median, almost free.
+
+        The noise on the count is a twentieth of the batch. With batches of 256 units it costs as much as lowering a
+        noise multiplier of 1 by 0.08 percent; with batches of 32, by 5 percent.
+
+        Args:
+            seed (int): See `NoiseMechanismsFactory.create`.
+
+        Returns:
+            AdaClippingWithGaussianRandom.
+
+        Examples:
+            >>> from mindarmour.privacy.diff_privacy import ClipMechanismsFactory
+            >>> ClipMechanismsFactory.recommended().fraction_stddev
+            0.05
+        """
+        return AdaClippingWithGaussianRandom("Geometric", learning_rate=0.2, target_unclipped_quantile=0.5,
+                                             fraction_stddev=0.05, seed=seed)
+
 
 class NoiseGaussianRandom(nn.Cell):
     """Gaussian noise of standard deviation `norm_bound * initial_noise_multiplier`, drawn on the host.
@@ -193,8 +214,8 @@ class AdaClippingWithGaussianRandom(nn.Cell):
         decay_policy (str): 'Linear' or 'Geometric'.
         learning_rate (float): Step size lr, > 0.
         target_unclipped_quantile (float): Target q in [0, 1].
-        fraction_stddev (float): Standard deviation of the noise on the fraction, > 0. Andrew et al. recommend 0.05
-            (a twentieth of the batch on the count); small values cost most of the privacy budget.
+        fraction_stddev (float): Standard deviation of the noise on the fraction, > 0. Small values cost most of the
+            privacy budget, see `ClipMechanismsFactory.recommended`.
         seed (int): See `NoiseMechanismsFactory.create`.
 
     Inputs:

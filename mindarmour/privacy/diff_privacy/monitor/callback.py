@@ -198,7 +198,7 @@ class Monitor(Callback):
         figures = [spent, *(self._spent_by(account, self.ledger.entries) for account in self._beside)]
         lines += [self._statement(figure, len(figures) > 1) for figure in figures]
         _say("\n    ".join(filter(None, [*lines, *self._remarks(spent)])))
-        if not self._warned and not self._targets.kept_by(spent):
+        if not self._warned and is_main_rank() and not self._targets.kept_by(spent):
             self._warned = True
             warnings.warn(f"The privacy spent, {self._targets.value_of(spent):.6g}, has passed the budget of "
                           f"{self._targets.limit:.6g}.", PrivacyWarning, stacklevel=2)

@@ -31,6 +31,7 @@ from mindarmour.privacy.diff_privacy.parallel import (
 )
 from mindarmour.privacy.diff_privacy.plan import Plan
 from mindarmour.privacy.diff_privacy.sampling import MASK_COLUMN
+from mindarmour.privacy.diff_privacy.train.budget import multiplier_for_budget
 from mindarmour.privacy.diff_privacy.train_step import TrainStep
 from mindarmour.utils import LogUtil, _validate
 
@@ -103,6 +104,44 @@ class DPModel(Model):
         self._plan = Plan(norm_bound, FlatClipping(), noise_mech, clip_mech, micro_batches, engine, physical_batch_size,
                           ranks=current_ranks(noise_placement))
         super().__init__(optimizer=optimizer, **kwargs)
+
+    @classmethod
+    def for_budget(cls, epsilon, delta, epochs, dataset, norm_bound=1.0, accountant="rdp", seed=0, **arguments):
+        """A model whose noise makes `epochs` epochs on `dataset` cost at most `epsilon` at `delta`.
+
+        Args:
+            epsilon (float): Budget, above 0.
+            delta (float): In (0, 1); advised: below one over the number of examples.
+            epochs (int): Epochs that will be trained, at least 1. More would pass the budget: to stop before that,
+                train with a monitor and `stop_at_budget=True`.
+            dataset (Dataset): The data set that `train` will get; its sampler decides what a step costs.
+            norm_bound (float): Clipping bound C, > 0.
+            accountant (str): 'rdp', 'zcdp' or 'pld' (less noise for the same epsilon, some seconds slower).
+            seed (int): Of the noise; see `NoiseMechanismsFactory.create`.
+            **arguments: Further arguments of DPModel but `noise_mech`; `micro_batches` is None unless given.
+
+        Raises:
+            ValueError: No noise keeps the budget.
+
+        Examples:
+            >>> import numpy as np
+            >>> from mindspore import nn
+            >>> from mindarmour.privacy.diff_privacy import DPModel, PoissonSampler
+            >>> data = np.zeros((1000, 4), np.float32), np.zeros(1000, np.int32)
+            >>> dataset, network = PoissonSampler(batch_size=100).dataset(data), nn.Dense(4, 2)
+            >>> model = DPModel.for_budget(epsilon=3.0, delta=1e-4, epochs=5, dataset=dataset, network=network,
+            ...                            loss_fn=nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction='mean'),
+            ...                            optimizer=nn.SGD(network.trainable_params(), 0.1))
+        """
+        _validate.real("norm_bound", norm_bound, low=0, strict_float=True)
+        if arguments.get("noise_mech") is not None:
+            raise ValueError("noise_mech must be left out: its multiplier follows from the budget.")
+        arguments = {"micro_batches": None, **arguments}
+        ranks = current_ranks(arguments.get("noise_placement", EVERY_RANK))
+        plan = Plan(norm_bound, FlatClipping(), NoiseGaussianRandom(norm_bound, seed=seed), arguments.get("clip_mech"),
+                    arguments["micro_batches"], sampling=claim_of(dataset, ranks), ranks=ranks)
+        multiplier = multiplier_for_budget(epsilon, delta, epochs, dataset, plan, accountant)
+        return cls(norm_bound=norm_bound, noise_mech=NoiseGaussianRandom(norm_bound, multiplier, seed), **arguments)
 
     @property
     def ledger(self):
