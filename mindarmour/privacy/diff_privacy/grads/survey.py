@@ -13,7 +13,7 @@ from mindarmour.privacy.diff_privacy.grads.layers import registered_layers, rule
 from mindarmour.privacy.diff_privacy.grads.layers.products import Transposed
 from mindarmour.privacy.diff_privacy.grads.lone import LoneParameter, put_rows
 from mindarmour.privacy.diff_privacy.grads.row_losses import per_row
-from mindarmour.privacy.diff_privacy.grads.taps import RecorderMaker, shell, twin
+from mindarmour.privacy.diff_privacy.grads.taps import RecorderMaker, twin
 from mindarmour.privacy.errors import UnsupportedLayerError
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -198,21 +198,20 @@ def _same(output, expected):
 
 
 def without_dropout(network):
-    """A twin of the network whose dropout layers pass everything."""
+    """A twin of the network in training mode, except that dropout passes everything."""
     def replace(_, cell):
-        if isinstance(cell, _DROPOUTS):
-            return _silent(cell, training=False)
         if isinstance(cell, nn.MultiheadAttention) and cell.dropout:
-            return _silent(twin(cell, lambda name, inner: None), dropout=0.0)
+            silent = twin(cell, lambda name, inner: None)
+            silent.__dict__["dropout"] = 0.0
+            return silent
         return None
 
-    return twin(network, replace)
-
-
-def _silent(cell, **changes):
-    copied = shell(cell)
-    copied.__dict__.update(changes)
-    return copied
+    quiet = twin(network, replace)
+    quiet.set_train()
+    for _, cell in quiet.cells_and_names():
+        if isinstance(cell, _DROPOUTS):
+            cell.set_train(False)
+    return quiet
 
 
 def few_rows(columns, rows):
