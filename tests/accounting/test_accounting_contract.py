@@ -241,6 +241,12 @@ def test_an_epoch_costs_what_its_least_noise_costs():
         assert privacy_spent(mixed, 1e-5).epsilon == privacy_spent(least, 1e-5).epsilon
 
 
+def test_bins_that_may_be_cut_are_not_amplified():
+    cut = (LedgerEntry(event_of("balls-in-bins", 4.0, max_batch_size=60), 40, 1),)
+    plain = (LedgerEntry(event_of("full", 2.0), 1),)
+    assert privacy_spent(cut, 1e-5).epsilon == privacy_spent(plain, 1e-5).epsilon
+
+
 def test_each_pass_of_an_epoch_counts():
     twice = (LedgerEntry(event_of("shuffle", 2.0, passes_per_epoch=2), 80, 1),)
     assert privacy_spent(twice, 1e-5).epsilon == pytest.approx(

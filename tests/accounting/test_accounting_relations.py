@@ -81,8 +81,9 @@ def test_a_partition_that_claims_add_or_remove_is_stated_as_zero_out():
 def test_micro_batches_do_not_move_further_when_a_record_is_replaced():
     entries = planned_entries(plan_sampling("full", 2000, 50, unit="micro-batch"), 8.0, 10, "micro-batch")
     assert privacy_spent(entries, 1e-5, relation="replace-one").epsilon == privacy_spent(entries, 1e-5).epsilon
+    assert plan_sampling("poisson", 2000, 50, unit="micro-batch").relation == "zero-out"
     with pytest.raises(ValueError, match="relation"):
-        plan_sampling("poisson", 2000, 50, "add-or-remove", "micro-batch")
+        plan_sampling("shuffle", 2000, 50, "add-or-remove", "micro-batch")
 
 
 @pytest.mark.parametrize("size", [2, 5])

@@ -292,6 +292,9 @@ _overflow = lru_cache(maxsize=256)(overflow_of)
 def _epoch_cost(sampling, unit, multiplier, relation):
     if sampling.kind == SHUFFLE:
         return Cost(FULL, 1.0, multiplier, relation)
+    if sampling.max_batch_size is not None and relation == ADD_OR_REMOVE:
+        # a record may displace another one of its bin; no amplification is proven for that
+        return Cost(FULL, 1.0, multiplier / 2, relation)
     return Cost(BALLS_IN_BINS, float(sampling.steps_per_epoch), multiplier, relation, _spread(unit, relation))
 
 

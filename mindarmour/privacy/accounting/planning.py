@@ -23,8 +23,8 @@ UNITS = ("example", "micro-batch")
 def natural_relation(kind, unit="example"):
     """What a sampler proves by itself; see docs/accounting.md.
 
-    A record that is missing from a partition or from a micro-batch moves others to new places, so there it can
-    only be zeroed, not removed.
+    A record that is missing from a partition moves others to new places, so there it can only be zeroed, not
+    removed. The same holds for micro-batches, unless the sampler leaves a hole where a record is missing.
     """
     if kind == FIXED_SIZE:
         return REPLACE_ONE
@@ -51,9 +51,9 @@ def plan_sampling(kind, num_examples, batch_size, relation=None, unit="example")
     natural = natural_relation(kind, unit)
     relation = _validate.choice("relation", natural if relation is None else relation, RELATIONS)
     # each relation follows from those before it
-    if RELATIONS.index(relation) < RELATIONS.index(natural):
-        raise ValueError(f"relation must be one that {kind} sampling with units of one {unit} proves, but got "
-                         f"{relation!r}. Leave it out to use {natural!r}.")
+    if RELATIONS.index(relation) < RELATIONS.index(natural_relation(kind)):
+        raise ValueError(f"relation must be one that {kind} sampling proves, but got {relation!r}. Leave it out to "
+                         f"use {natural!r}.")
     return Sampling(kind, num_examples, batch_size, relation,
                     steps_per_epoch=steps_of_epoch(kind, num_examples, batch_size))
 
