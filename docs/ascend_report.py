@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 GRAPHS = tempfile.mkdtemp(prefix="graphs")
 os.environ["MS_DEV_SAVE_GRAPHS"] = "1"
 os.environ["MS_DEV_SAVE_GRAPHS_PATH"] = GRAPHS
+os.environ["MS_DEV_DUMP_IR_PASSES"] = "validate"  # the last graph of the front end; writing all of them takes minutes
 
 import mindspore as ms  # noqa: E402 - the environment must be set before
 import numpy as np  # noqa: E402

@@ -27,7 +27,7 @@ def report(tmp_path_factory):
 @pytest.fixture(scope="module")
 def reader():
     """The report's functions, without its environment."""
-    kept = {name: os.environ.get(name) for name in ("MS_DEV_SAVE_GRAPHS", "MS_DEV_SAVE_GRAPHS_PATH")}
+    kept = {name: os.environ.get(name) for name in ("MS_DEV_SAVE_GRAPHS", "MS_DEV_SAVE_GRAPHS_PATH", "MS_DEV_DUMP_IR_PASSES")}
     spec = importlib.util.spec_from_file_location("ascend_report", REPORT)
     module = importlib.util.module_from_spec(spec)
     sys.modules["ascend_report"] = module

@@ -79,7 +79,7 @@ def digits():
 
 def monitor(**arguments):
     return PrivacyMonitorFactory.create("rdp", RECORDS, BATCH, noise_decay_mode=None, target_delta=DELTA,
-                                        per_print_times=3, **arguments)
+                                        per_print_times=18, **arguments)
 
 
 def train_digits(seed, epochs=6):

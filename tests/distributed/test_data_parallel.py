@@ -1,5 +1,6 @@
 """Two ranks started by msrun: what each of them found, against each other and against one process."""
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,13 @@ from small_job import (
     union_batch,
 )
 
+from mindarmour.privacy.accounting import Ledger, Sampling, StepEvent, privacy_spent
 from mindarmour.privacy.diff_privacy import clipped_gradient_fn
 from mindarmour.privacy.evaluation import collect_signals
 
 pytestmark = pytest.mark.slow
 FOLDER = Path(__file__).parent
+EXAMPLE = FOLDER.parents[1] / "examples" / "privacy" / "diff_privacy" / "lenet5_dp_distributed.py"
 
 
 @pytest.fixture(scope="session")
@@ -124,20 +127,17 @@ def test_weights_and_adaptive_bounds_stay_bit_equal(graph):
 
 def test_epsilon_ledger_and_accuracy_are_those_of_one_process(graph):
     runs = [train_digits(seed) for seed in SEEDS]
-    assert {float(found[f"epsilon{seed}"]) for found in graph for seed in SEEDS} == {epsilon for _, epsilon, _ in runs}
-    # but for how the shards are cut at the physical batch size, both ledgers say the same
-    (entry,), one = eval_entries(graph[0]["ledger"]), runs[-1][0].ledger.entries
+    for seed, (_, epsilon, _) in zip(SEEDS, runs):
+        for found in graph:
+            # a shard overflows its part of the physical batch with another tiny probability
+            assert found[f"epsilon{seed}"] == pytest.approx(epsilon, rel=1e-6)
     assert str(graph[0]["ledger"]) == str(graph[1]["ledger"])
-    assert f"num_examples={RECORDS}, batch_size={BATCH}" in entry and f"steps={one[0].steps}" in entry
+    assert f"num_examples={RECORDS}, batch_size={BATCH}" in str(graph[0]["ledger"])
+    assert f"steps={runs[0][0].ledger.steps}, epoch" in str(graph[0]["ledger"])
     accuracies = np.array([[float(graph[0][f"accuracy{seed}"]), accuracy]
                            for seed, (_, _, accuracy) in zip(SEEDS, runs)])
     assert accuracies.min() > 0.5
     assert abs(accuracies[:, 0].mean() - accuracies[:, 1].mean()) < 0.06
-
-
-def eval_entries(text):
-    """The texts of a ledger's entries."""
-    return ["LedgerEntry" + part for part in str(text).split("LedgerEntry")[1:]]
 
 
 def test_only_rank_0_prints(graph):
@@ -198,3 +198,16 @@ def test_restart_continues_with_the_spent_budget(graph, killed):
         assert found["resumed_from"] == killed["steps"]
         assert found["resumed_steps"] == killed["steps"] + 2 * round(RECORDS / BATCH)
         assert found["resumed_epsilon"] > 0
+
+
+def test_example_prints_on_rank_0_the_epsilon_of_one_process(tmp_path):
+    code, logs = msrun(EXAMPLE, ["--smoke", "--checkpoints", tmp_path / "checkpoints"], tmp_path)
+    assert code == 0, logs[0][-3000:]
+    event = StepEvent(Sampling("poisson", 1024, 512, "add-or-remove"), 2.83)
+    ledger = Ledger()
+    ledger.record(event, 2)
+    expected = privacy_spent(ledger.entries, 1e-5).epsilon
+    (printed,) = re.findall(r"Privacy spent: epsilon = ([\d.]+)", logs[0])
+    assert float(printed) == pytest.approx(expected, abs=2e-3)
+    assert "Test accuracy" in logs[0] and "Privacy spent" not in logs[1]
+    assert [path.suffix for path in (tmp_path / "checkpoints").glob("*.ckpt")] == [".ckpt"]
