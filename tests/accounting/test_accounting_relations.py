@@ -86,6 +86,13 @@ def test_micro_batches_do_not_move_further_when_a_record_is_replaced():
         plan_sampling("shuffle", 2000, 50, "add-or-remove", "micro-batch")
 
 
+def test_views_of_one_example_move_like_one_example():
+    sampling = plan_sampling("poisson", 2000, 50)
+    plain, views = (privacy_spent((LedgerEntry(StepEvent(sampling, 2.0, unit=unit), 40),), 1e-5,
+                                  relation="replace-one").epsilon for unit in ("example", "example (4 views)"))
+    assert plain == views
+
+
 @pytest.mark.parametrize("size", [2, 5])
 def test_groups_under_gaussian_noise_are_exact(size):
     mu = math.sqrt(40) / 20.0

@@ -282,8 +282,11 @@ def _step_cost(event, multiplier, relation):
 
 
 def _spread(unit, relation):
-    """How many times the radius of the ball of contributions fits into what the multiplier is relative to."""
-    return 2.0 if relation == REPLACE_ONE and unit == "example" else 1.0
+    """How many times the radius of the ball of contributions fits into what the multiplier is relative to.
+
+    Units of one example, with or without several views, lie opposite each other at worst.
+    """
+    return 2.0 if relation == REPLACE_ONE and unit.startswith("example") else 1.0
 
 
 _overflow = lru_cache(maxsize=256)(overflow_of)

@@ -46,7 +46,7 @@ def _whole_epochs(entries):
     steps, noise = Counter(), {}
     for entry in entries:
         sampling = entry.event.sampling
-        if sampling.kind == SHUFFLE and entry.event.unit == "example":
+        if sampling.kind == SHUFFLE and entry.event.unit.startswith("example"):
             key = (entry.epoch, sampling)
             steps[key] += entry.steps
             noise[key] = max(noise.get(key, 0.0), entry.event.noise_multiplier)
