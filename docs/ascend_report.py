@@ -17,27 +17,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-GRAPHS = tempfile.mkdtemp(prefix="graphs")
-os.environ["MS_DEV_SAVE_GRAPHS"] = "1"
-os.environ["MS_DEV_SAVE_GRAPHS_PATH"] = GRAPHS
-os.environ["MS_DEV_DUMP_IR_PASSES"] = "validate"  # the last graph of the front end; writing all of them takes minutes
+if __name__ == "__main__":  # MindSpore reads these when it is imported
+    os.environ.update(MS_DEV_SAVE_GRAPHS="1", MS_DEV_SAVE_GRAPHS_PATH=tempfile.mkdtemp(prefix="graphs"),
+                      MS_DEV_DUMP_IR_PASSES="validate")  # the last graph of the front end
 
-import mindspore as ms  # noqa: E402 - the environment must be set before
-import numpy as np  # noqa: E402
-from mindspore import Tensor, nn, ops  # noqa: E402
-from mindspore.common.initializer import Normal  # noqa: E402
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+from mindspore.common.initializer import Normal
 
-from examples.common.networks.lenet5.lenet5_net import LeNet5  # noqa: E402
-from mindarmour.privacy.diff_privacy import (  # noqa: E402
+from examples.common.networks.lenet5.lenet5_net import LeNet5
+from mindarmour.privacy.diff_privacy import (
     ClipMechanismsFactory,
     DPModel,
     DPOptimizerClassFactory,
     NoiseMechanismsFactory,
     clipped_gradient_fn,
 )
-from mindarmour.privacy.diff_privacy.grads.layers import conv  # noqa: E402
-from mindarmour.privacy.release import DPSGD, ModelSanitizer  # noqa: E402
-from mindarmour.privacy.sup_privacy import (  # noqa: E402
+from mindarmour.privacy.diff_privacy.grads.layers import conv
+from mindarmour.privacy.release import DPSGD, ModelSanitizer
+from mindarmour.privacy.sup_privacy import (
     MaskLayerDes,
     SuppressMasker,
     SuppressModel,
@@ -252,7 +251,7 @@ def collect():
     operators, seen = {}, set()
     for subject, run in SUBJECTS.items():
         run()
-        for path in sorted(Path(GRAPHS).rglob("*_validate_*.ir")):
+        for path in sorted(Path(os.environ["MS_DEV_SAVE_GRAPHS_PATH"]).rglob("*_validate_*.ir")):
             if path not in seen:
                 seen.add(path)
                 read_graph(path.read_text(), subject, operators)
@@ -435,7 +434,7 @@ def main(arguments=None):
     try:
         rows = rows_of(collect())
     finally:
-        shutil.rmtree(GRAPHS, ignore_errors=True)
+        shutil.rmtree(os.environ["MS_DEV_SAVE_GRAPHS_PATH"], ignore_errors=True)
     write(args.output, markdown(rows))
     if args.json:
         write(args.json, json.dumps(rows, indent=1))

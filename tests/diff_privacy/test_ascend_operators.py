@@ -26,18 +26,11 @@ def report(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reader():
-    """The report's functions, without its environment."""
-    kept = {name: os.environ.get(name) for name in ("MS_DEV_SAVE_GRAPHS", "MS_DEV_SAVE_GRAPHS_PATH", "MS_DEV_DUMP_IR_PASSES")}
+    """The report's functions."""
     spec = importlib.util.spec_from_file_location("ascend_report", REPORT)
     module = importlib.util.module_from_spec(spec)
     sys.modules["ascend_report"] = module
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        for name, value in kept.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+    spec.loader.exec_module(module)
     return module
 
 
