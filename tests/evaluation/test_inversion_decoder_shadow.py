@@ -125,11 +125,28 @@ def test_the_decoder_learns_to_invert(mode, victim, tmp_path):
 
 def test_options_of_the_decoder_change_its_training(tmp_path):
     histories = []
-    for options in ({}, {"learningrate": 1e-2}, {"eps": 1.0}, {"apply_ams": False}):
+    for options in ({}, {"learningrate": 1e-2}, {"eps": 1.0}):
         ms.set_seed(3)
         attack = ModelInversionAttack(Named(), decoder(), SHAPE, tmp_path)
         histories.append(attack.train_inversion_model(dataset(), 4, progress=False, **options)[-1])
-    assert len(set(histories)) == 4
+    assert len(set(histories)) == 3
+
+
+@pytest.mark.parametrize("apply_ams", [True, False])
+def test_apply_ams_reaches_the_optimizer(apply_ams, tmp_path, monkeypatch):
+    # the variants differ only once gradients have shrunk for long, so the training itself cannot tell here
+    seen, adam = [], nn.Adam
+
+    def spy(*args, **options):
+        seen.append(options["use_amsgrad"])
+        return adam(*args, **options)
+
+    monkeypatch.setattr(nn, "Adam", spy)
+    ModelInversionAttack(Named(), decoder(), SHAPE, tmp_path).train_inversion_model(dataset(32), 1, progress=False,
+                                                                                    apply_ams=apply_ams)
+    ShadowModelAttack(Named(), shadow(), tmp_path).train_shadow_model(
+        dataset(32), {"epochs": 1, "num_classes": 3, "apply_ams": apply_ams}, progress=False)
+    assert seen == [apply_ams, apply_ams]
 
 
 def test_the_data_range_is_that_of_the_bound(tmp_path, caplog):
@@ -170,13 +187,13 @@ def test_the_shadow_s_loss_is_the_mean_over_examples_whatever_the_batches(victim
 
 def test_options_of_the_shadow_change_its_training(tmp_path):
     results = []
-    for options in ({}, {"learningrate": 1e-2}, {"eps": 1.0}, {"apply_ams": False}, {"epochs": 2}):
+    for options in ({}, {"learningrate": 1e-2}, {"eps": 1.0}, {"epochs": 2}):
         ms.set_seed(3)
         attack = ShadowModelAttack(Named(), shadow(), tmp_path)
         history = attack.train_shadow_model(dataset(), {"num_classes": 3, "epochs": 4, **options}, progress=False)
         results.append(history[-1])
         assert len(history) == options.get("epochs", 4)
-    assert len(set(results)) == 5
+    assert len(set(results)) == 4
 
 
 def test_a_trained_shadow_serves_feature_inversion(tmp_path):
