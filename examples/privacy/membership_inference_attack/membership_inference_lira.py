@@ -39,10 +39,10 @@ ATTACKS = ("LOSS", "Entropy", "Classifier", "LiRA", "RMIA")
 
 
 def records(data_path):
-    """(audited records, population) as flat images [n, 784] and labels [n], a share of them random."""
+    """(audited records, population) as flat images and labels [n], a share of them random."""
     folder, rng, parts = mnist_folder(data_path), np.random.default_rng(cfg.seed), []
     for part in ("train", "test"):
-        images, labels = mnist_arrays(folder / part, image_size=28)
+        images, labels = mnist_arrays(folder / part, image_size=cfg.image_size)
         wrong = rng.random(len(labels)) < cfg.label_noise
         labels = np.where(wrong, rng.integers(0, 10, len(labels)), labels).astype(np.int32)
         parts.append((images.reshape(len(images), -1), labels))
@@ -52,7 +52,7 @@ def records(data_path):
 def network_of(seed):
     """A small multilayer perceptron with weights of that seed."""
     ms.set_seed(seed)
-    return nn.SequentialCell(nn.Dense(784, cfg.hidden, weight_init="HeUniform"), nn.ReLU(),
+    return nn.SequentialCell(nn.Dense(cfg.image_size ** 2, cfg.hidden, weight_init="HeUniform"), nn.ReLU(),
                              nn.Dense(cfg.hidden, 10, weight_init="HeUniform"))
 
 
