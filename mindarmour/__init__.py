@@ -24,7 +24,7 @@ _HOME = {
     "SuppressCtrl": "mindarmour.privacy.sup_privacy",
     "SuppressMasker": "mindarmour.privacy.sup_privacy",
 }
-__all__ = sorted(_HOME)
+__all__ = list(_HOME)
 
 
 def __getattr__(name):

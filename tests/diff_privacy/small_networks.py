@@ -21,7 +21,8 @@ class ConvNet(nn.Cell):
 class TextNet(nn.Cell):
     def __init__(self):
         super().__init__()
-        self.embedding = nn.Embedding(11, 6, embedding_table=Normal(1.0))  # near-constant rows would make LayerNorm ill-conditioned
+        # near-constant rows would make LayerNorm ill-conditioned
+        self.embedding = nn.Embedding(11, 6, embedding_table=Normal(1.0))
         self.norm = nn.LayerNorm((6,))
         self.head = nn.Dense(6, CLASSES)
 

@@ -132,7 +132,8 @@ def test_network_that_returns_its_loss_and_takes_several_inputs():
             return ops.square(self.dense(x)[:, 0] * weight - target).mean()
 
     network = TwoInputs()
-    columns = [Tensor(np.random.default_rng(1).normal(size=s).astype(np.float32)) for s in ((ROWS, 6), (ROWS,), (ROWS,))]
+    rng = np.random.default_rng(1)
+    columns = [Tensor(rng.normal(size=shape).astype(np.float32)) for shape in ((ROWS, 6), (ROWS,), (ROWS,))]
     results = [clipped_gradient_fn(network, None, norm_bound=0.3, engine=engine)(*columns, is_real=MASK)
                for engine in ("vmap", "loop")]
     assert_equal(*results)

@@ -17,7 +17,12 @@ from mindspore.nn import Accuracy
 from mindspore.train import Model
 from mindspore.train.callback import CheckpointConfig, LossMonitor, ModelCheckpoint
 
-from mindarmour.privacy.diff_privacy import ClipMechanismsFactory, DPModel, NoiseMechanismsFactory, PrivacyMonitorFactory
+from mindarmour.privacy.diff_privacy import (
+    ClipMechanismsFactory,
+    DPModel,
+    NoiseMechanismsFactory,
+    PrivacyMonitorFactory,
+)
 from mindarmour.utils.logger import LogUtil
 
 LOGGER = LogUtil.get_instance()
