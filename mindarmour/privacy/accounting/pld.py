@@ -22,7 +22,8 @@ from scipy.special import log_ndtr
 from mindarmour.privacy.accounting.composition import inverse_square, rounded_down
 from mindarmour.privacy.accounting.events import BALLS_IN_BINS, FIXED_SIZE, FULL, REPLACE_ONE
 
-SECONDS = 6.0
+SECONDS = 6.0  # of computation, so that a busy machine gives the same answer ..
+WALL_SECONDS = 9.0  # .. unless it is so busy that this passes
 TOLERANCE = 0.005
 _REFINEMENT = 4
 _LEVELS = 24  # distinct noise levels; each costs one discretisation and one convolution
@@ -80,7 +81,7 @@ def tightest_curve(total, scale, seconds=SECONDS):
 def _refine(total, evaluate, bound, scale, seconds):
     importlib.import_module("dp_accounting.pld.privacy_loss_distribution")  # seconds that refining must not pay
     parts = _parts(total)
-    begin = last = time.thread_time()  # work, so that a busy machine gives the same answer
+    begin = last = _clock(seconds)
     # rounding errors add up like the root of the number of mechanisms
     first = max(scale, 1e-3) / (20 * math.sqrt(sum(count for _, count in parts)))
     best, interval = bound, min(first, 100.0)
@@ -88,10 +89,15 @@ def _refine(total, evaluate, bound, scale, seconds):
         value = evaluate(_composed(parts, interval))
         settled = abs(best - value) <= TOLERANCE * value and value < bound
         best = min(best, value)
-        now = time.thread_time()
-        if settled or best == 0 or now - begin + _REFINEMENT * 1.5 * (now - last) > seconds:
+        now = _clock(seconds)
+        if settled or best == 0 or max(now - begin + _REFINEMENT * 1.5 * (now - last)) > 1:
             return best, interval
         last, interval = now, interval / _REFINEMENT
+
+
+def _clock(seconds):
+    """Time on both clocks, in shares of what each allows."""
+    return np.array([time.thread_time() / seconds, time.monotonic() / WALL_SECONDS])
 
 
 def _parts(total):
