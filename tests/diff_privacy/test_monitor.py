@@ -15,6 +15,7 @@ from mindarmour.privacy.accounting.gaussian import epsilon_of_gaussian
 from mindarmour.privacy.accounting.spent import privacy_spent
 from mindarmour.privacy.diff_privacy import (
     ClipMechanismsFactory,
+    PLDMonitor,
     PoissonSampler,
     PrivacyMonitorFactory,
     RDPMonitor,
@@ -56,7 +57,7 @@ def expected(steps, multiplier, sampling, delta=1e-5, **event):
 
 def test_attached_monitor_reads_what_ran_and_counts_every_step(capsys):
     monitor = PrivacyMonitorFactory.create("rdp", max_eps=None, per_print_times=5, **DATA)
-    model = model_of(dense(), 2.0)
+    model = model_of(dense(), 2.0, engine="loop")
     model.train(2, poisson(), callbacks=[monitor])
     sampling = Sampling("poisson", COUNT, ROWS, "add-or-remove")
     assert monitor.ledger.steps == 16
@@ -71,7 +72,7 @@ def test_attached_monitor_reads_what_ran_and_counts_every_step(capsys):
 
 def test_partition_gets_the_bound_that_holds_and_poisson_as_an_assumption(capsys):
     monitor = RDPMonitor(max_eps=None, per_print_times=8, **DATA)
-    model_of(dense(), 5.0).train(3, partition(), callbacks=[monitor])
+    model_of(dense(), 5.0, engine="loop").train(3, partition(), callbacks=[monitor])
     assert monitor.spent().epsilon == pytest.approx(epsilon_of_gaussian(math.sqrt(3) / 5.0, 1e-5), rel=1e-6)
     poisson_figure = expected(24, 5.0, Sampling("poisson", COUNT, ROWS, "zero-out"))
     text = capsys.readouterr().out
@@ -84,7 +85,8 @@ def test_micro_batches_and_the_adaptive_bound_are_counted(capsys):
     clip = ClipMechanismsFactory.create("Gaussian", fraction_stddev=0.01)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model_of(dense(), 1.0, micro_batches=4, clip_mech=clip).train(2, partition(), callbacks=[monitor])
+        model = model_of(dense(), 1.0, micro_batches=4, clip_mech=clip, engine="loop")
+        model.train(2, partition(), callbacks=[monitor])
     mu = math.sqrt(2 * (2.0 ** 2 + (0.01 * 4) ** -2))
     assert monitor.spent().epsilon == pytest.approx(epsilon_of_gaussian(mu, 1e-5), rel=1e-6)
     text = capsys.readouterr().out
@@ -92,12 +94,12 @@ def test_micro_batches_and_the_adaptive_bound_are_counted(capsys):
 
 
 def test_budget_only_warns_by_default_and_stops_before_it_when_asked(capsys):
-    model = model_of(dense(), 2.0)
+    model = model_of(dense(), 2.0, engine="loop")
     with pytest.warns(PrivacyWarning, match="passed the budget of 1"):
         model.train(2, poisson(), callbacks=[RDPMonitor(max_eps=1.0, per_print_times=4, **DATA)])
     assert model.ledger.steps == 16
     monitor = RDPMonitor(max_eps=1.2, stop_at_budget=True, **DATA)
-    model = model_of(dense(), 2.0)
+    model = model_of(dense(), 2.0, engine="loop")
     model.train(2, poisson(), callbacks=[monitor])
     sampling = Sampling("poisson", COUNT, ROWS, "add-or-remove")
     assert 0 < model.ledger.steps < 16
@@ -125,7 +127,7 @@ def test_a_monitor_that_contradicts_the_model_raises(told, name):
 
 def test_a_monitor_that_agrees_is_accepted():
     monitor = RDPMonitor(initial_noise_multiplier=2.0, noise_decay_mode=None, max_eps=None, **DATA)
-    model_of(dense(), 2.0).train(1, poisson(), callbacks=[monitor])
+    model_of(dense(), 2.0, engine="loop").train(1, poisson(), callbacks=[monitor])
     assert monitor.ledger.steps == 8
 
 
@@ -193,7 +195,7 @@ def test_suggestion_with_a_target_epsilon_and_without_a_budget():
 NUMBERS = [0, -1.0, math.nan, math.inf]
 
 
-@pytest.mark.parametrize("cls", [RDPMonitor, ZCDPMonitor])
+@pytest.mark.parametrize("cls", [RDPMonitor, ZCDPMonitor, PLDMonitor])
 @pytest.mark.parametrize("name, bad, wrong_type", [
     ("num_samples", [0, -5], [1.0, None]), ("batch_size", [0, 64, 100], [8.0, "8"]),
     ("initial_noise_multiplier", NUMBERS, ["1", True]), ("max_eps", NUMBERS, ["1", True]),
@@ -226,6 +228,93 @@ def test_rdp_only_arguments_are_refused(name, bad):
     for value in bad:
         with pytest.raises(ValueError, match=name):
             RDPMonitor(60000, 256, **{**extra, name: value})
+
+
+def steps_until_stopped(monitor, most=200, per_epoch=8):
+    """Drive a monitor alone until it asks to stop; the number of steps that ran."""
+    context = SimpleNamespace(cur_step_num=0, cur_epoch_num=1, batch_num=per_epoch)
+    run = RunContext(context)
+    monitor.on_train_begin(run)
+    for step in range(1, most + 1):
+        context.cur_step_num, context.cur_epoch_num = step, (step - 1) // per_epoch + 1
+        monitor.on_train_step_end(run)
+        if run.get_stop_requested():
+            return step
+    return most
+
+
+def test_steps_and_epochs_left_are_the_last_that_fit():
+    sampling = Sampling("poisson", COUNT, ROWS, "add-or-remove")
+    monitor = RDPMonitor(initial_noise_multiplier=2.0, noise_decay_mode=None, max_eps=1.2, **DATA)
+    left = monitor.steps_left()
+    assert expected(left, 2.0, sampling) <= 1.2 < expected(left + 1, 2.0, sampling)
+    assert monitor.epochs_left() == left // 8
+    steps_alone(monitor, 3)
+    assert monitor.steps_left() == left - 3 and f"of 1.2, {left - 3} steps left" in monitor.summary()
+    monitor = RDPMonitor(initial_noise_multiplier=2.0, noise_decay_mode=None, max_eps=1.2, stop_at_budget=True, **DATA)
+    assert steps_until_stopped(monitor) == left
+
+
+def test_steps_left_follow_a_decay():
+    arguments = dict(initial_noise_multiplier=2.0, noise_decay_mode="Step", noise_decay_rate=0.05, **DATA)
+    monitor = RDPMonitor(max_eps=1.2, **arguments)
+    left = monitor.steps_left()
+    assert left < RDPMonitor(initial_noise_multiplier=2.0, noise_decay_mode=None, max_eps=1.2, **DATA).steps_left()
+    steps_alone(monitor, left)
+    assert monitor.spent().epsilon <= 1.2 and monitor.steps_left() == 0
+    steps_alone(monitor, 1)
+    assert monitor.spent().epsilon > 1.2
+
+
+def test_a_per_epoch_claim_stops_at_the_end_of_the_last_epoch_that_fits():
+    three, four = (epsilon_of_gaussian(math.sqrt(epochs) / 5.0, 1e-5) for epochs in (3, 4))
+    monitor = ZCDPMonitor(initial_noise_multiplier=5.0, noise_decay_mode=None, max_eps=four * 0.999,
+                          stop_at_budget=True, **DATA)
+    assert three < four * 0.97, "the zCDP conversion lies a little above the exact figure"
+    assert (monitor.steps_left(), monitor.epochs_left(), monitor.max_epoch_suggest()) == (24, 3, 3)
+    assert steps_until_stopped(monitor) == 24
+    assert monitor.spent().epsilon <= four * 0.999
+
+
+def test_nothing_is_left_of_no_budget():
+    for method in ("steps_left", "epochs_left"):
+        with pytest.raises(ValueError, match="max_eps must be given"):
+            getattr(RDPMonitor(max_eps=None, **DATA), method)()
+
+
+def test_pld_is_tighter_and_stops_later():
+    pytest.importorskip("dp_accounting")
+    arguments = dict(initial_noise_multiplier=2.0, noise_decay_mode=None, max_eps=1.2, **DATA)
+    pld, rdp = (PrivacyMonitorFactory.create(name, **arguments) for name in ("pld", "rdp"))
+    assert isinstance(pld, PLDMonitor)
+    left = pld.steps_left()
+    assert left > rdp.steps_left()
+    sampling = Sampling("poisson", COUNT, ROWS, "add-or-remove")
+    ledger = Ledger()
+    ledger.record(StepEvent(sampling, 2.0), left)
+    # a percent is what the refinement of the value grid may leave
+    assert privacy_spent(ledger.entries, 1e-5, "pld").epsilon <= 1.2 * 1.01
+    ledger.record(StepEvent(sampling, 2.0), 2)
+    assert privacy_spent(ledger.entries, 1e-5, "pld").epsilon > 1.2 * 0.99
+
+
+def test_all_accountants_side_by_side(capsys):
+    pytest.importorskip("dp_accounting")
+    monitor = PrivacyMonitorFactory.create("all", initial_noise_multiplier=2.0, noise_decay_mode=None, max_eps=None,
+                                           per_print_times=4, **DATA)
+    steps_alone(monitor, 4)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("epoch: 1 step: 4, delta is 1e-05, eps is ")
+    for line, accountant in zip(lines[1:], ("pld", "rdp", "zcdp")):
+        spent = privacy_spent(monitor.ledger.entries, 1e-5, accountant)
+        assert line.strip().startswith(f"eps {spent.epsilon:.6g}, guarantee ({accountant}): add-or-remove, poisson "
+                                       f"sampling, one unit = example")
+    assert "not amplified by sampling" in lines[3]
+
+
+def test_unknown_accountants_are_not_printed_beside():
+    with pytest.raises(ValueError, match="accountant"):
+        PLDMonitor(beside=("gdp",), **DATA)
 
 
 def test_unknown_policy_is_refused():
