@@ -37,13 +37,12 @@ def eager():
     ms.set_context(mode=ms.PYNATIVE_MODE)
 
 
-@pytest.mark.parametrize("units", [6, 3])
-def test_lenet_in_both_modes(mode, units):
-    assert_exact(LeNet5(), cross_entropy(), images(), units, MASK)
+def test_lenet_in_both_modes(mode):
+    assert_exact(LeNet5(), cross_entropy(), images(), 3, MASK)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("units", [1, 2, 6])
+@pytest.mark.parametrize("units", [2, 6])
 def test_reductions_and_units(reduction, units):
     assert_exact(small(), cross_entropy(reduction), vectors(), units, MASK, bound=0.3)
 
@@ -140,19 +139,56 @@ def test_an_empty_batch_gives_zeros():
     assert np.all(result[1] == 0) and result[3] == 0
 
 
-def test_neighbours_stay_within_the_sensitivity():
+@pytest.mark.parametrize("units, sensitivity", [(6, 1.0), (3, 2.0)])
+def test_neighbours_stay_within_the_sensitivity(units, sensitivity):
     """One example's place emptied moves the sum by at most C, and a unit of several by at most 2 C."""
     x, y = vectors(seed=3)
-    far = Tensor(x.asnumpy() * 50)
-    for units, sensitivity in ((6, 1.0), (3, 2.0)):
-        for row in range(ROWS):
-            mask = np.ones(ROWS, np.float32)
-            network = small()
-            whole, _ = both_engines(network, cross_entropy(), (far, y), units, mask, bound=0.1)
-            mask[row] = 0
-            less, _ = both_engines(network, cross_entropy(), (far, y), units, mask, bound=0.1)
-            moved = np.sqrt(sum(((a - b) ** 2).sum() for a, b in zip(whole[0], less[0])))
-            assert 0 < moved <= 0.1 * sensitivity * (1 + 1e-5)
+    columns = (Tensor(x.asnumpy() * 50), y)
+    engine = GhostEngine(small(), cross_entropy(), FlatClipping(), units, columns)
+
+    def clipped(mask):
+        totals = engine(Tensor(0.1, ms.float32), Tensor(mask.astype(np.float32)), *columns)[0]
+        return np.concatenate([total.asnumpy().ravel() for total in totals])
+
+    whole = clipped(np.ones(ROWS))
+    moved = [np.linalg.norm(whole - clipped(np.arange(ROWS) != row)) for row in range(ROWS)]
+    assert min(moved) > 0 and max(moved) <= 0.1 * sensitivity * (1 + 1e-5)
+    if sensitivity == 1.0:
+        assert max(moved) >= 0.0999  # the bound is reached: these gradients are far above it
+
+
+class VisionTokens(nn.Cell):
+    """Lone Parameters: a class token, position embeddings, a scale per feature and one number."""
+
+    def __init__(self):
+        super().__init__()
+        rng = np.random.default_rng(0)
+        for name, shape in (("token", (1, 1, 4)), ("position", (6, 4)), ("scale", (4,)), ("temperature", ())):
+            setattr(self, name, Parameter(Tensor(rng.normal(size=shape).astype(np.float32)), name=name))
+        self.head = nn.Dense(4, 3)
+
+    def construct(self, x):
+        token = ops.broadcast_to(self.token, (x.shape[0], 1, 4))
+        x = ops.concat((token, x), 1) + self.position
+        return self.head(ops.tanh(x * self.scale) * self.temperature).mean(axis=1)
+
+
+def test_lone_parameters(mode):
+    inputs = Tensor(np.random.default_rng(1).normal(size=(ROWS, 5, 4)).astype(np.float32))
+    network = VisionTokens()
+    assert_exact(network, cross_entropy(), (inputs, vectors()[1]), 3, MASK)
+    assert [p.name for p in network.get_parameters()] == ["token", "position", "scale", "temperature", "head.weight",
+                                                         "head.bias"]
+
+
+def test_lone_parameters_follow_updates():
+    inputs = Tensor(np.random.default_rng(1).normal(size=(ROWS, 5, 4)).astype(np.float32))
+    network = VisionTokens()
+    engine = GhostEngine(network, cross_entropy(), FlatClipping(), ROWS, (inputs, vectors()[1]))
+    arguments = (Tensor(100.0, ms.float32), ops.ones(ROWS), inputs, vectors()[1])
+    first = engine(*arguments)[1].asnumpy()
+    network.scale.set_data(network.scale * 3)
+    assert not np.allclose(first, engine(*arguments)[1].asnumpy())
 
 
 def test_frozen_parameters_are_left_out():
