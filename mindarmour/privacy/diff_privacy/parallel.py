@@ -28,7 +28,8 @@ PLACEMENTS = (EVERY_RANK, RANK0, SLICES)
 _BUCKET = 2 ** 24
 _DIGEST_WORDS = 4
 _TEXT_WORDS = 64
-_MECHANISM_FACTS = {
+_PART_FACTS = {
+    "rule": ("groups", "shares", "stability"),
     "noise_mech": ("initial_noise_multiplier", "decay_policy", "noise_decay_rate", "seed"),
     "clip_mech": ("decay_policy", "learning_rate", "target_unclipped_quantile", "fraction_stddev", "seed"),
 }
@@ -256,12 +257,12 @@ def digest_of(array):
 def plan_facts(plan):
     """What a plan says, for `require_agreement`."""
     facts = {"world": plan.ranks.world, "noise_placement": plan.ranks.noise_placement, "norm_bound": plan.norm_bound,
-             "clipping rule": type(plan.rule).__name__, "micro_batches": plan.micro_batches, "engine": plan.engine,
-             "sampling": plan.sampling}
-    for name, names in _MECHANISM_FACTS.items():
-        mechanism = getattr(plan, name)
-        facts[name] = None if mechanism is None else type(mechanism).__name__
-        facts.update({f"{item} of {name}": getattr(mechanism, item, None) for item in names})
+             "micro_batches": plan.micro_batches, "physical_batch_size": plan.physical_batch_size,
+             "engine": plan.engine, "sampling": plan.sampling}
+    for name, names in _PART_FACTS.items():
+        part = getattr(plan, name)
+        facts[name] = None if part is None else type(part).__name__
+        facts.update({f"{item} of {name}": getattr(part, item, None) for item in names})
     return facts
 
 
