@@ -28,13 +28,18 @@ cfg = EasyDict({"layers": ("conv1", "relu2", "fc1"),
                              "sparse_start": 0.0, "sparse_end": 0.95, "seed": 1}})
 
 
+def loss_fn():
+    """Mean cross-entropy of integer labels."""
+    return nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+
+
 def train_private(scene, epochs):
     """LeNet-5 trained with differential privacy: (network, epsilon)."""
     network, settings = scene.new_network(), cfg.dp
     noise = NoiseMechanismsFactory.create("Gaussian", norm_bound=settings.norm_bound,
                                           initial_noise_multiplier=settings.noise_multiplier)
     model = DPModel(micro_batches=None, norm_bound=settings.norm_bound, noise_mech=noise, network=network,
-                    loss_fn=nn.CrossEntropyLoss(),
+                    loss_fn=loss_fn(),
                     optimizer=nn.Momentum(network.trainable_params(), settings.lr, settings.momentum))
     monitor = PrivacyMonitorFactory.create("rdp", num_samples=len(scene.train[0]), batch_size=settings.batch_size,
                                            target_delta=settings.delta, per_print_times=10**6)
@@ -49,7 +54,7 @@ def train_suppressed(scene, smoke):
     settings = EasyDict(cfg.suppress, **({"end_epoch": 3} if smoke else {}))
     network = scene.new_network()
     data = sc.batches(*scene.train, settings.batch_size)
-    model = SuppressModel(network, nn.CrossEntropyLoss(), nn.SGD(network.trainable_params(), settings.lr))
+    model = SuppressModel(network, loss_fn(), nn.SGD(network.trainable_params(), settings.lr))
     control = controller(network, settings, data.get_dataset_size(), lr=settings.lr)
     model.link_suppress_ctrl(control)
     model.train(settings.end_epoch, data, callbacks=[SuppressMasker(model, control)], dataset_sink_mode=False)

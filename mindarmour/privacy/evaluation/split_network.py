@@ -103,14 +103,14 @@ class _HookedTail(_Hooked):
         calls = []
 
         def overrule(cell, inputs, output):
-            calls.append(output.shape)
+            calls.append(output)
+            if output.shape != feature.shape:
+                raise ValueError(f"the feature at split_layer '{self._name}' must have shape {output.shape}, but has "
+                                 f"{feature.shape}.")
             return feature
 
         output = self._run(overrule, ops.zeros_like(images))
         self._check_once(len(calls))
-        if calls[0] != feature.shape:
-            raise ValueError(f"the feature at split_layer '{self._name}' must have shape {calls[0]}, but has "
-                             f"{feature.shape}.")
         return output
 
 
