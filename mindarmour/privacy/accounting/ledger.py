@@ -6,6 +6,7 @@ once and both tails.
 """
 import secrets
 from dataclasses import dataclass, replace
+from typing import Optional
 
 from mindarmour.privacy.accounting.events import FULL, PER_EPOCH, ZERO_OUT, Sampling, StepEvent
 from mindarmour.privacy.errors import LedgerMismatchError
@@ -40,10 +41,10 @@ class Segment:
     """
 
     run: str
-    data: str = None
+    data: Optional[str] = None
     note: str = ""
     epochs: int = 0
-    entries: list = None
+    entries: Optional[list] = None
 
     def __post_init__(self):
         self.entries = list(self.entries or ())
