@@ -70,6 +70,16 @@ def test_a_dark_background_alone_is_not_recognition():
     assert report.recognised.sum() <= 1
 
 
+def test_a_changed_background_does_not_hide_a_recognisable_shape():
+    images = np.zeros((8, 1, 28, 28))
+    for row in range(8):
+        images[row, 0, 3 * row:3 * row + 2, 4:24] = 1
+    noise = 0.02 * np.random.default_rng(0).standard_normal(images.shape)
+    report = reconstruction_report(images, 0.35 + 0.6 * images + noise, data_range=1)
+    assert report["ssim"].mean < 0.5 and report["correlation"].mean > 0.9
+    assert report.outcome == "recognisable"
+
+
 def test_class_metrics(images):
     classifier, labels = nn.SequentialCell(nn.Flatten(), nn.Dense(140, 3)), np.array([0, 1, 2, 0, 1, 2])
     report = reconstruction_report(images, images, data_range=1, labels=labels, network=classifier)
