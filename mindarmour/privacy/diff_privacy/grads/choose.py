@@ -41,7 +41,9 @@ def choose_engine(name, network, loss_fn, rule, units, sample_columns=None):
     if name == "ghost":
         return _ghost(network, loss_fn, rule, units, sample_columns), "asked for, equal to the loop on the first rows"
     engine, reason = _automatic(network, loss_fn, rule, units, sample_columns)
-    LogUtil.get_instance().info("Engine", "%s: %s", type(engine).__name__, reason)
+    log = LogUtil.get_instance()
+    tell = log.info if isinstance(engine, GhostEngine) or sample_columns is None else log.warn
+    tell("Engine", "%s: %s", type(engine).__name__, reason)
     return engine, reason
 
 
