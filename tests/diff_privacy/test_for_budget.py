@@ -1,5 +1,6 @@
 """DPModel.for_budget: the run it plans ends inside the budget and uses almost all of it."""
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from mindspore import nn
 from small_networks import batch_for, dense
 from test_dp_model import loss_fn
 
+from mindarmour.privacy.accounting import Ledger
 from mindarmour.privacy.accounting.spent import privacy_spent
 from mindarmour.privacy.diff_privacy import (
     BallsInBinsSampler,
@@ -17,6 +19,7 @@ from mindarmour.privacy.diff_privacy import (
     PoissonSampler,
     ShufflePartition,
 )
+from mindarmour.privacy.diff_privacy.claims import claim_of
 
 COUNT, ROWS, EPOCHS, DELTA = 64, 8, 2, 1e-5
 
@@ -32,8 +35,23 @@ def planned(epsilon=1.5, dataset=None, epochs=EPOCHS, delta=DELTA, **arguments):
 
 
 def spent_after(model, dataset, accountant="rdp"):
+    """Epsilon of the epochs as the model would record them."""
+    plan = replace(model.train_network.plan, sampling=claim_of(dataset))
+    rows, steps = dataset.output_shapes()[0][0], dataset.get_dataset_size()
+    ledger = Ledger()
+    for _ in range(EPOCHS):
+        ledger.start_epoch()
+        ledger.record(plan.event(0, rows), steps)
+    return privacy_spent(ledger.entries, DELTA, accountant).epsilon
+
+
+def test_the_budget_is_kept_by_the_training_itself():
+    dataset = dataset_of()
+    model = planned(1.5, dataset)
     model.train(EPOCHS, dataset)
-    return privacy_spent(model.ledger.entries, DELTA, accountant).epsilon
+    spent = privacy_spent(model.ledger.entries, DELTA)
+    assert model.ledger.steps == EPOCHS * 8
+    assert 0.98 * 1.5 < spent.epsilon <= 1.5 and spent.epsilon == spent_after(model, dataset)
 
 
 @pytest.mark.parametrize("sampler", [PoissonSampler, BallsInBinsSampler, FixedSizeSampler, ShufflePartition])
@@ -54,10 +72,12 @@ def test_by_pld_it_takes_less_noise():
 
 def test_micro_batches_and_the_adaptive_bound_are_part_of_the_budget():
     dataset = dataset_of(max_batch_size=16)
-    clip = ClipMechanismsFactory.recommended()
-    model = planned(20.0, dataset, micro_batches=8, clip_mech=clip)
-    assert 0.98 * 20.0 < spent_after(model, dataset) <= 20.0
-    assert model.ledger.entries[0].event.sensitivity == 2.0
+    clip = ClipMechanismsFactory.create("Gaussian", fraction_stddev=1.0)
+    model = planned(5.0, dataset, micro_batches=8, clip_mech=clip)
+    plain = planned(5.0, dataset)
+    multipliers = [m.train_network.plan.noise_mech.initial_noise_multiplier for m in (model, plain)]
+    assert multipliers[0] > 2 * multipliers[1]
+    assert 0.98 * 5.0 < spent_after(model, dataset) <= 5.0
 
 
 def test_a_count_that_alone_exceeds_the_budget_is_refused():

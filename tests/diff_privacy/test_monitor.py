@@ -12,6 +12,7 @@ from test_dp_model import dataset_of, loss_fn, model_of
 
 from mindarmour.privacy.accounting import Ledger, Sampling, StepEvent
 from mindarmour.privacy.accounting.gaussian import epsilon_of_gaussian
+from mindarmour.privacy.accounting.lower_bound import shuffle_lower_bound
 from mindarmour.privacy.accounting.spent import privacy_spent
 from mindarmour.privacy.diff_privacy import (
     ClipMechanismsFactory,
@@ -310,6 +311,19 @@ def test_all_accountants_side_by_side(capsys):
         assert line.strip().startswith(f"eps {spent.epsilon:.6g}, guarantee ({accountant}): add-or-remove, poisson "
                                        f"sampling, one unit = example")
     assert "not amplified by sampling" in lines[3]
+
+
+def test_a_partition_shows_what_it_provably_leaks(capsys, monkeypatch):
+    monitor = PrivacyMonitorFactory.create("all", initial_noise_multiplier=0.5, noise_decay_mode=None, max_eps=None,
+                                           per_print_times=8, **DATA)
+    sampling = Sampling("shuffle", COUNT, ROWS, "zero-out", steps_per_epoch=8)
+    monkeypatch.setattr(monitor, "_assumed_sampling", lambda: sampling)
+    steps_alone(monitor, 8)
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    bound = shuffle_lower_bound(monitor.ledger.entries, 1e-5).epsilon
+    assert 5 < bound <= monitor.spent().epsilon
+    assert any(line.startswith(f"eps {bound:.6g}, lower-bound (attack): zero-out") for line in lines)
+    assert any("(assumption, not this run)" in line for line in lines)
 
 
 def test_unknown_accountants_are_not_printed_beside():

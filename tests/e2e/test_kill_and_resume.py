@@ -57,7 +57,7 @@ def complete_checkpoints(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60 + 150 * (KILLS + 1))
+@pytest.mark.timeout(120 + 240 * (KILLS + 1))
 def test_killed_training_forgets_nothing(tmp_path):
     seed = secrets.randbits(32)
     dice, seen = random.Random(seed), 0

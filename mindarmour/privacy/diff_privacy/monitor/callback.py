@@ -9,6 +9,7 @@ from tqdm import tqdm
 from mindarmour.privacy.accounting import Ledger, StepEvent
 from mindarmour.privacy.accounting.events import POISSON, SHUFFLE
 from mindarmour.privacy.accounting.ledger import LedgerEntry
+from mindarmour.privacy.accounting.lower_bound import shuffle_lower_bound
 from mindarmour.privacy.accounting.spent import Accountant
 from mindarmour.privacy.diff_privacy.mechanisms.mechanisms import decayed_multiplier
 from mindarmour.privacy.diff_privacy.parallel import is_main_rank
@@ -215,6 +216,8 @@ class Monitor(Callback):
         """Lines about all figures."""
         event = self.ledger.entries[-1].event
         if event.sampling.kind == SHUFFLE:
+            if self._beside and self._targets.delta is not None:
+                yield self._statement(shuffle_lower_bound(self.ledger.entries, self._targets.delta), True)
             yield f"with Poisson sampling it would be {self._poisson_figure()} (assumption, not this run)"
         if getattr(event, "count_multiplier", None) is not None:
             yield self._cost_of_adapting(event)
