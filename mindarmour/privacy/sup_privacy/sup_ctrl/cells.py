@@ -26,9 +26,11 @@ class GradMaskInCell(nn.Cell):
         super().__init__(auto_prefix=False)
         self.mask = Parameter(Tensor(np.ones(weight.shape, bool)), name=f"suppress_mask.{weight.name}",
                               requires_grad=False)
+        # a constant: a scalar would be spread out anew at each step
+        self.zero = Tensor(np.zeros(weight.shape), weight.dtype)
 
     def construct(self, gradient):
-        return ops.select(self.mask, gradient, 0.0)
+        return ops.select(self.mask, gradient, self.zero)
 
 
 class DeWeightInCell(nn.Cell):

@@ -1,4 +1,6 @@
 """The controller: it knows the schedule, chooses the masks and tells how sparse the network is."""
+import weakref
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
@@ -121,6 +123,7 @@ class SuppressCtrl(nn.Cell):
         self.mask_due = False
         self.target_sparsity = 0.0
         self.history = []
+        self._checked_network = None
         self._hint_interval()
 
     def _build(self, pairs):
@@ -286,12 +289,15 @@ class SuppressCtrl(nn.Cell):
         return layer
 
     def _check_network(self, networks):
+        if self._checked_network is not None and self._checked_network() is networks:
+            return
         instance("networks", networks, nn.Cell)
         held = {id(item) for item in networks.get_parameters()}
         missing = [layer.weight.name for layer in self._layers if id(layer.weight) not in held]
         if missing:
             raise ValueError(f"networks must hold the parameters this SuppressCtrl was built for, but has not "
                              f"{', '.join(missing)}. Pass the network given to SuppressCtrl.")
+        self._checked_network = weakref.ref(networks)
 
     def _hint_interval(self):
         interval = self.schedule.total / self.schedule.mask_times
