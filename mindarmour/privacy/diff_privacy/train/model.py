@@ -69,10 +69,11 @@ class DPModel(Model):
 
     Guarantee:
         One step releases the clipped sum of the units plus Gaussian noise of standard deviation multiplier * C for
-        the bound C that clipped that step. Sensitivity: C for units of one example, 2C for larger ones
-        (zero-out; with `PoissonSampler` and `BallsInBinsSampler` also add-or-remove; with `FixedSizeSampler` 2C under
-        replace-one). `train_network.ledger` records what ran; monitors turn it into epsilon. Void for metrics that were computed on training data and published, for
-        hyper-parameters tuned on the same data, and for seeded noise against whoever knows the seed.
+        the bound C that clipped that step. Sensitivity: C for units of one example, 2C for larger ones (zero-out;
+        with `PoissonSampler` and `BallsInBinsSampler` also add-or-remove; with `FixedSizeSampler` 2C under
+        replace-one). `train_network.ledger` records what ran; monitors turn it into epsilon. Void for metrics that
+        were computed on training data and published, for hyper-parameters tuned on the same data, and for seeded
+        noise against whoever knows the seed.
 
     Supported Platforms:
         ``Ascend`` ``GPU`` ``CPU``
