@@ -73,7 +73,7 @@ def counting_model(micro_batches=None):
     """A model whose next bound shows the centred count: C' = C - (fraction - 1/2)."""
     clip = ClipMechanismsFactory.create("Gaussian", learning_rate=1.0, target_unclipped_quantile=0.5,
                                         fraction_stddev=1e-9)
-    model = model_of(dense(), clip_mech=clip, lr=1e-12, engine="loop", micro_batches=micro_batches)
+    model = model_of(dense(), clip_mech=clip, lr=1e-12, micro_batches=micro_batches)
     step = model.train_network
     step.bind(replace(step.plan, sampling=Sampling("full", ROWS, ROWS, ZERO_OUT)), 2)
     return model
@@ -111,7 +111,7 @@ def test_an_example_of_a_larger_unit_moves_the_centred_count_by_at_most_one():
 def test_the_monitor_prints_the_true_cost(capsys):
     data = tuple(c.asnumpy() for c in batch_for("dense", 64))
     network = dense()
-    model = model_of(network, 2.0, optimizer=nn.SGD(network.trainable_params(), 0.1), engine="loop",
+    model = model_of(network, 2.0, optimizer=nn.SGD(network.trainable_params(), 0.1),
                      clip_mech=ClipMechanismsFactory.create("Gaussian", fraction_stddev=0.05))
     monitor = RDPMonitor(64, ROWS, max_eps=None, target_delta=1e-5, per_print_times=8)
     model.train(1, PoissonSampler(ROWS).dataset(data), callbacks=[monitor])

@@ -31,7 +31,7 @@ def dataset_of(cls=PoissonSampler, **arguments):
 def planned(epsilon=1.5, dataset=None, epochs=EPOCHS, delta=DELTA, **arguments):
     network = dense()
     return DPModel.for_budget(epsilon, delta, epochs, dataset or dataset_of(), network=network, loss_fn=loss_fn(),
-                              optimizer=nn.SGD(network.trainable_params(), 0.1), engine="loop", **arguments)
+                              optimizer=nn.SGD(network.trainable_params(), 0.1), **arguments)
 
 
 def spent_after(model, dataset, accountant="rdp"):

@@ -58,7 +58,7 @@ def expected(steps, multiplier, sampling, delta=1e-5, **event):
 
 def test_attached_monitor_reads_what_ran_and_counts_every_step(capsys):
     monitor = PrivacyMonitorFactory.create("rdp", max_eps=None, per_print_times=5, **DATA)
-    model = model_of(dense(), 2.0, engine="loop")
+    model = model_of(dense(), 2.0)
     model.train(2, poisson(), callbacks=[monitor])
     sampling = Sampling("poisson", COUNT, ROWS, "add-or-remove")
     assert monitor.ledger.steps == 16
@@ -73,7 +73,7 @@ def test_attached_monitor_reads_what_ran_and_counts_every_step(capsys):
 
 def test_partition_gets_the_bound_that_holds_and_poisson_as_an_assumption(capsys):
     monitor = RDPMonitor(max_eps=None, per_print_times=8, **DATA)
-    model_of(dense(), 5.0, engine="loop").train(3, partition(), callbacks=[monitor])
+    model_of(dense(), 5.0).train(3, partition(), callbacks=[monitor])
     assert monitor.spent().epsilon == pytest.approx(epsilon_of_gaussian(math.sqrt(3) / 5.0, 1e-5), rel=1e-6)
     poisson_figure = expected(24, 5.0, Sampling("poisson", COUNT, ROWS, "zero-out"))
     text = capsys.readouterr().out
@@ -86,7 +86,7 @@ def test_micro_batches_and_the_adaptive_bound_are_counted(capsys):
     clip = ClipMechanismsFactory.create("Gaussian", fraction_stddev=0.01)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = model_of(dense(), 1.0, micro_batches=4, clip_mech=clip, engine="loop")
+        model = model_of(dense(), 1.0, micro_batches=4, clip_mech=clip)
         model.train(2, partition(), callbacks=[monitor])
     mu = math.sqrt(2 * (2.0 ** 2 + (0.01 * 4) ** -2))
     assert monitor.spent().epsilon == pytest.approx(epsilon_of_gaussian(mu, 1e-5), rel=1e-6)
@@ -95,12 +95,12 @@ def test_micro_batches_and_the_adaptive_bound_are_counted(capsys):
 
 
 def test_budget_only_warns_by_default_and_stops_before_it_when_asked(capsys):
-    model = model_of(dense(), 2.0, engine="loop")
+    model = model_of(dense(), 2.0)
     with pytest.warns(PrivacyWarning, match="passed the budget of 1"):
         model.train(2, poisson(), callbacks=[RDPMonitor(max_eps=1.0, per_print_times=4, **DATA)])
     assert model.ledger.steps == 16
     monitor = RDPMonitor(max_eps=1.2, stop_at_budget=True, **DATA)
-    model = model_of(dense(), 2.0, engine="loop")
+    model = model_of(dense(), 2.0)
     model.train(2, poisson(), callbacks=[monitor])
     sampling = Sampling("poisson", COUNT, ROWS, "add-or-remove")
     assert 0 < model.ledger.steps < 16
@@ -128,7 +128,7 @@ def test_a_monitor_that_contradicts_the_model_raises(told, name):
 
 def test_a_monitor_that_agrees_is_accepted():
     monitor = RDPMonitor(initial_noise_multiplier=2.0, noise_decay_mode=None, max_eps=None, **DATA)
-    model_of(dense(), 2.0, engine="loop").train(1, poisson(), callbacks=[monitor])
+    model_of(dense(), 2.0).train(1, poisson(), callbacks=[monitor])
     assert monitor.ledger.steps == 8
 
 
@@ -234,14 +234,15 @@ def test_rdp_only_arguments_are_refused(name, bad):
 def steps_until_stopped(monitor, most=200, per_epoch=8):
     """Drive a monitor alone until it asks to stop; the number of steps that ran."""
     context = SimpleNamespace(cur_step_num=0, cur_epoch_num=1, batch_num=per_epoch)
-    run = RunContext(context)
+    stopped = []
+    run = SimpleNamespace(original_args=lambda: context, request_stop=lambda: stopped.append(context.cur_step_num))
     monitor.on_train_begin(run)
     for step in range(1, most + 1):
         context.cur_step_num, context.cur_epoch_num = step, (step - 1) // per_epoch + 1
         monitor.on_train_step_end(run)
-        if run.get_stop_requested():
-            return step
-    return most
+        if stopped:
+            break
+    return context.cur_step_num
 
 
 def test_steps_and_epochs_left_are_the_last_that_fit():
@@ -263,7 +264,8 @@ def test_steps_left_follow_a_decay():
     assert left < RDPMonitor(initial_noise_multiplier=2.0, noise_decay_mode=None, max_eps=1.2, **DATA).steps_left()
     steps_alone(monitor, left)
     assert monitor.spent().epsilon <= 1.2 and monitor.steps_left() == 0
-    steps_alone(monitor, 1)
+    with pytest.warns(PrivacyWarning, match="passed the budget"):
+        steps_alone(monitor, 1)
     assert monitor.spent().epsilon > 1.2
 
 

@@ -221,7 +221,7 @@ def test_bad_arguments_are_refused_by_every_sampler(cls):
 def test_one_line_from_sampler_to_ledger(cls):
     columns = tuple(c.asnumpy() for c in batch_for("dense", 60))
     network = dense()
-    model = model_of(network, 2.0, optimizer=nn.SGD(network.trainable_params(), 0.1), engine="loop")
+    model = model_of(network, 2.0, optimizer=nn.SGD(network.trainable_params(), 0.1))
     model.train(2, cls(10).dataset(columns))
     assert model.ledger.steps == 12
     sampling = model.ledger.entries[0].event.sampling

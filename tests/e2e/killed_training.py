@@ -30,7 +30,7 @@ def examples():
 
 def new_model():
     network = nn.SequentialCell(nn.Dense(6, 5), nn.Tanh(), nn.Dense(5, 3))
-    return DPModel(micro_batches=None, norm_bound=1.0, engine="loop", network=network,
+    return DPModel(micro_batches=None, norm_bound=1.0, network=network,
                    noise_mech=NoiseMechanismsFactory.create("Gaussian", 1.0, MULTIPLIER),
                    loss_fn=nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean"),
                    optimizer=nn.Momentum(network.trainable_params(), 0.01, 0.9))
