@@ -23,6 +23,8 @@ def msrun(script, arguments, folder, *, join=True, timeout=420):
     bin_folder = str(Path(sys.executable).parent)
     environment = {**os.environ, TOKEN: token, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
                    "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    if join:  # nobody dies on purpose: a busy machine must not pass for a dead rank
+        environment.update(MS_NODE_TIMEOUT="300", MS_RECEIVE_MSG_TIMEOUT="300")
     command = [sys.executable, "-m", "mindspore.parallel.cluster.run", "--worker_num=2", "--local_worker_num=2",
                "--master_addr=127.0.0.1", f"--master_port={free_port()}", f"--join={join}", f"--log_dir={folder}",
                str(script), *map(str, arguments)]
