@@ -11,10 +11,12 @@ from scipy import stats
 from small_networks import batch_for, dense, flat
 
 from mindarmour.privacy.diff_privacy import (
+    AutomaticClipping,
     ClipMechanismsFactory,
     DPModel,
     DPOptimizerClassFactory,
     NoiseMechanismsFactory,
+    PerLayerClipping,
     PoissonSampler,
     clipped_gradient_fn,
     replace_batch_norm,
@@ -392,3 +394,24 @@ def test_weights_loaded_between_steps_are_the_ones_trained(mode):
     assert np.array_equal(weights(network), before)
     model.train_network(*columns)
     np.testing.assert_allclose(weights(network), first, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("style", ["per-layer", "automatic"])
+def test_other_clipping_styles_train_with_the_same_event(style):
+    network, columns = dense(), batch_for("dense", ROWS)
+    rule = PerLayerClipping.of_layers(network) if style == "per-layer" else AutomaticClipping()
+    expected = clipped_gradient_fn(network, loss_fn(), norm_bound=0.2, engine="loop", clipping=rule)(*columns)
+    before = weights(network)
+    model = model_of(network, bound=0.2, clipping=rule)
+    model.train(1, dataset_of(columns))
+    np.testing.assert_allclose(before - weights(network), flat(expected.total) / ROWS, rtol=1e-3, atol=1e-6)
+    assert model.ledger.entries[0].event.sensitivity == 1.0
+
+
+def test_clipping_styles_are_checked():
+    with pytest.raises(TypeError, match="clipping"):
+        model_of(dense(), clipping="per-layer")
+    with pytest.raises(ValueError, match="one group for each"):
+        model_of(dense(), clipping=PerLayerClipping([0, 1]))
+    with pytest.raises(ValueError, match="clip_mech must be None"):
+        model_of(dense(), clipping=AutomaticClipping(), clip_mech=ClipMechanismsFactory.create("Gaussian"))

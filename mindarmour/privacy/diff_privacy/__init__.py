@@ -2,6 +2,7 @@
 from mindarmour.privacy.diff_privacy.augmentation import augmented_views, random_flip, random_shift
 from mindarmour.privacy.diff_privacy.batch_norm import replace_batch_norm
 from mindarmour.privacy.diff_privacy.clipped import ClippedSum, clipped_gradient_fn
+from mindarmour.privacy.diff_privacy.clipping_styles import AutomaticClipping, PerLayerClipping
 from mindarmour.privacy.diff_privacy.mechanisms.mechanisms import (
     AdaClippingWithGaussianRandom,
     ClipMechanismsFactory,
@@ -27,6 +28,7 @@ from mindarmour.privacy.diff_privacy.train.model import DPModel
 
 __all__ = [
     "AdaClippingWithGaussianRandom",
+    "AutomaticClipping",
     "BallsInBinsSampler",
     "ClipMechanismsFactory",
     "ClippedSum",
@@ -37,6 +39,7 @@ __all__ = [
     "NoiseGaussianRandom",
     "NoiseMechanismsFactory",
     "PLDMonitor",
+    "PerLayerClipping",
     "PoissonSampler",
     "PrivacyMonitorFactory",
     "PrivacyProgress",

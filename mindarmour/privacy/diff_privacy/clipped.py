@@ -6,7 +6,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from mindarmour.privacy.diff_privacy.batch_norm import refuse_batch_statistics
-from mindarmour.privacy.diff_privacy.clipping import FlatClipping
+from mindarmour.privacy.diff_privacy.clipping_styles import checked_rule
 from mindarmour.privacy.diff_privacy.grads.accumulate import check_physical_batch_size, engine_for
 from mindarmour.privacy.diff_privacy.grads.engine import ENGINES
 from mindarmour.privacy.diff_privacy.parallel import current_ranks
@@ -58,7 +58,7 @@ def _over_ranks(ranks, join, outputs, is_real):
 
 
 def clipped_gradient_fn(network, loss_fn, norm_bound=1.0, micro_batches=None, engine="auto",
-                        physical_batch_size=None):
+                        physical_batch_size=None, clipping=None):
     """A function from a batch to the clipped sum of its units' gradients.
 
     Args:
@@ -68,6 +68,7 @@ def clipped_gradient_fn(network, loss_fn, norm_bound=1.0, micro_batches=None, en
         micro_batches (int, optional): Units per batch; None means one unit per example.
         engine (str): 'auto', 'ghost', 'vmap' or 'loop'.
         physical_batch_size (int, optional): Rows that are computed at once; larger batches are summed in parts.
+        clipping (Cell, optional): `PerLayerClipping` or `AutomaticClipping`; None clips each unit's whole gradient.
 
     Returns:
         Function, `fn(*columns, is_real=None)` returns a `ClippedSum`; `is_real` [B] marks real rows with 1 and
@@ -95,6 +96,7 @@ def clipped_gradient_fn(network, loss_fn, norm_bound=1.0, micro_batches=None, en
     _validate.choice("engine", engine, ENGINES)
     check_physical_batch_size(physical_batch_size)
     refuse_batch_statistics(network)
+    rule = checked_rule(clipping, network)
     ranks = current_ranks()
     built = {"join": ranks.step_sum([parameter.shape for parameter in network.trainable_params()])}
 
@@ -105,7 +107,7 @@ def clipped_gradient_fn(network, loss_fn, norm_bound=1.0, micro_batches=None, en
             raise ValueError(f"Every batch must have {built.get('rows', rows)} rows, a multiple of micro_batches = "
                              f"{micro_batches}, but one has {rows}. Pad it and mark the padding in is_real.")
         if "engine" not in built:
-            chosen, _ = engine_for(engine, network, loss_fn, FlatClipping(), units, columns, physical_batch_size)
+            chosen, _ = engine_for(engine, network, loss_fn, rule, units, columns, physical_batch_size)
             built["engine"] = _Jitted(chosen) if chosen.compiled else chosen
             built["engine"].set_train()
         mask = Tensor(np.ones(rows, np.float32)) if is_real is None else Tensor(is_real).astype(ms.float32)

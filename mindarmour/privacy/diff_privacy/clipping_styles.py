@@ -115,6 +115,21 @@ class AutomaticClipping(nn.Cell):
     sensitivity = staticmethod(FlatClipping.sensitivity)
 
 
+def checked_rule(rule, network, clip_mech=None):
+    """The rule to clip by: flat for None; otherwise `rule`, if it suits the network and the other mechanisms."""
+    if rule is None:
+        return FlatClipping()
+    _validate.instance("clipping", rule, (FlatClipping, PerLayerClipping, AutomaticClipping))
+    if clip_mech is not None and not isinstance(rule, FlatClipping):
+        raise ValueError("clip_mech must be None unless clipping is flat: it steers the fraction of units whose whole "
+                         "gradient stays below the bound.")
+    count = len(network.trainable_params())
+    if isinstance(rule, PerLayerClipping) and len(rule.groups) != count:
+        raise ValueError(f"clipping must have one group for each of the network's {count} trainable parameters, but "
+                         f"has {len(rule.groups)}. Use PerLayerClipping.of_layers(network).")
+    return rule
+
+
 def _at_most(norms, bound):
     return ops.minimum(bound / ops.maximum(norms, 1e-30), ops.ones_like(norms))
 

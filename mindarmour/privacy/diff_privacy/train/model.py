@@ -10,7 +10,7 @@ from mindarmour.privacy.accounting.events import SHUFFLE
 from mindarmour.privacy.diff_privacy.batch_norm import refuse_batch_statistics
 from mindarmour.privacy.diff_privacy.checkpoint import LedgerCallback, restored
 from mindarmour.privacy.diff_privacy.claims import claim_of
-from mindarmour.privacy.diff_privacy.clipping import FlatClipping
+from mindarmour.privacy.diff_privacy.clipping_styles import checked_rule
 from mindarmour.privacy.diff_privacy.fingerprint import fingerprint
 from mindarmour.privacy.diff_privacy.grads.accumulate import check_physical_batch_size
 from mindarmour.privacy.diff_privacy.grads.engine import ENGINES, loss_reduction
@@ -56,6 +56,7 @@ class DPModel(Model):
         engine (str): How per-unit gradients are computed: 'auto', 'ghost', 'vmap' or 'loop'.
         physical_batch_size (int, optional): Rows computed at once. Larger batches are clipped and summed in parts, and
             noise is added once: memory follows the part, the guarantee is that of the batch.
+        clipping (Cell, optional): `PerLayerClipping` or `AutomaticClipping`; None clips each unit's whole gradient.
         noise_placement (str): Under data parallelism, 'every_rank' (each rank adds its share before the sum), 'rank0'
             (rank 0 adds all of it) or 'slices' (each rank adds that of its part); see `parallel.Ranks`.
         **kwargs: Arguments of `Model`: network, loss_fn, metrics, eval_network, eval_indexes, amp_level ('O0' or
@@ -93,7 +94,7 @@ class DPModel(Model):
     """
 
     def __init__(self, micro_batches=2, norm_bound=1.0, noise_mech=None, clip_mech=None, optimizer=nn.Momentum,
-                 engine="auto", physical_batch_size=None, noise_placement=EVERY_RANK, **kwargs):
+                 engine="auto", physical_batch_size=None, clipping=None, noise_placement=EVERY_RANK, **kwargs):
         if micro_batches is not None:
             _validate.integer("micro_batches", micro_batches, low=1, bool_error=ValueError)
         _validate.real("norm_bound", norm_bound, low=0, strict_float=True)
@@ -102,7 +103,8 @@ class DPModel(Model):
         _check_model_arguments(kwargs)
         noise_mech = _noise_of(noise_mech, optimizer, micro_batches)
         _check_mechanisms(noise_mech, clip_mech, norm_bound)
-        self._plan = Plan(norm_bound, FlatClipping(), noise_mech, clip_mech, micro_batches, engine, physical_batch_size,
+        rule = checked_rule(clipping, _validate.instance("network", kwargs.get("network"), nn.Cell), clip_mech)
+        self._plan = Plan(norm_bound, rule, noise_mech, clip_mech, micro_batches, engine, physical_batch_size,
                           ranks=current_ranks(noise_placement))
         super().__init__(optimizer=optimizer, **kwargs)
 
@@ -139,7 +141,9 @@ class DPModel(Model):
             raise ValueError("noise_mech must be left out: its multiplier follows from the budget.")
         arguments = {"micro_batches": None, **arguments}
         ranks = current_ranks(arguments.get("noise_placement", EVERY_RANK))
-        plan = Plan(norm_bound, FlatClipping(), NoiseGaussianRandom(norm_bound, seed=seed), arguments.get("clip_mech"),
+        clip_mech = arguments.get("clip_mech")
+        rule = checked_rule(arguments.get("clipping"), arguments.get("network"), clip_mech)
+        plan = Plan(norm_bound, rule, NoiseGaussianRandom(norm_bound, seed=seed), clip_mech,
                     arguments["micro_batches"], sampling=claim_of(dataset, ranks), ranks=ranks)
         multiplier = multiplier_for_budget(epsilon, delta, epochs, dataset, plan, accountant)
         return cls(norm_bound=norm_bound, noise_mech=NoiseGaussianRandom(norm_bound, multiplier, seed), **arguments)
