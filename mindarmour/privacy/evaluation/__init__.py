@@ -23,8 +23,11 @@ _HOME = {
     "ImageInversionAttack": "inversion_attack",
     "InversionLoss": "inversion_attack",
     "ModelInversionAttack": "model_inversion_attack",
+    "ModelInversionLoss": "model_inversion_attack",
     "ShadowModelAttack": "shadow_model_attack",
+    "ShadowModelLoss": "shadow_model_attack",
     "GradientInversion": "gradient_inversion",
+    "infer_labels": "gradient_inversion",
     "ClassInversion": "class_inversion",
     "reconstruction_report": "reconstruction",
 }
