@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint check install clean
+.PHONY: demo test test-slow lint check install clean
 
 install: $(STAMP)
 
@@ -26,9 +26,15 @@ lint: $(STAMP)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
+# one thread a worker: MindSpore's threads wait actively and would take each other's cores
+PYTEST := OMP_NUM_THREADS=1 PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m pytest --dist loadfile
+
 check: $(STAMP)
-	# one thread a worker: MindSpore's threads wait actively and would take each other's cores
-	OMP_NUM_THREADS=1 PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST) -n 2 -m "not slow"
+
+# trainings, kills and jobs of several processes: one at a time
+test-slow: $(STAMP)
+	$(PYTEST) -n 1 -m slow
 
 test: lint check
 
