@@ -1,4 +1,6 @@
 """DP optimizers: a MindSpore optimizer that adds noise to the clipped sum it is given."""
+import sys
+
 import mindspore as ms
 from mindspore import Tensor, nn
 
@@ -78,6 +80,19 @@ class DPOptimizerClassFactory:
         return _dp_class(base, self._mech, self._micro_batches)
 
 
+_NOT_CLIPPED = ("A DP optimizer must be used with DPModel, or called outside compiled code with a clipped sum: a plain "
+                "Model would not clip, and its gradients would not be private.")
+
+
+def _refuse_plain_train_step():
+    """Raise if one of MindSpore's own train steps is calling: in PyNative mode it runs as plain Python."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), nn.TrainOneStepCell):
+            raise RuntimeError(_NOT_CLIPPED)
+        frame = frame.f_back
+
+
 def _dp_class(base, mech, units):
     class DPOptimizer(base):
         """The base optimizer behind the noise; see `DPOptimizerClassFactory.create`."""
@@ -96,6 +111,7 @@ def _dp_class(base, mech, units):
             if units is None:
                 raise ValueError("micro_batches of DPOptimizerClassFactory must be a number to use its optimizers in "
                                  "a custom loop: it divides the clipped sum.")
+            _refuse_plain_train_step()
             ranks, shapes = current_ranks(), [p.shape for p in self.parameters]
             if self._noised_update is None:  # a list: a Cell attribute would be a child
                 self._noised_update = [_NoisedUpdate(self, units * ranks.world, ranks.rank_sum(shapes))]
@@ -109,7 +125,6 @@ def _dp_class(base, mech, units):
 
         def construct(self, gradients):
             """Reached only by compiling the optimizer into a train step, which would not clip."""
-            raise RuntimeError("A DP optimizer must be used with DPModel, or called outside compiled code with a "
-                               "clipped sum: a plain Model would not clip, and its gradients would not be private.")
+            raise RuntimeError(_NOT_CLIPPED)
 
     return DPOptimizer
