@@ -55,7 +55,7 @@ def test_every_method_finds_what_there_is_and_is_repeatable():
     assert runs[0] == runs[1]
     assert len(runs[0]) == 4
     for entry in runs[0]:
-        assert entry["auc"] > 0.65 and entry["accuracy"] > 0.6
+        assert entry["auc"] > 0.65 and entry["accuracy"] > 0.55
         assert entry["advantage"] == pytest.approx(2 * entry["balanced_accuracy"] - 1)
         assert isinstance(entry["tpr@1%fpr"], float) and entry["tpr@0.1%fpr"] == "n/a"
 
