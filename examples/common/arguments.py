@@ -1,6 +1,8 @@
 """Command-line flags that all examples share."""
 import argparse
 
+import mindspore as ms
+
 
 def example_arguments(description, epochs, arguments=None, extend=None):
     """Parse the shared flags.
@@ -26,3 +28,9 @@ def example_arguments(description, epochs, arguments=None, extend=None):
     if args.smoke:
         args.epochs = 1
     return args
+
+
+def use_device(target, device_id=0):
+    """Run on this device, chosen before anything runs; a process that runs there already goes on."""
+    if ms.get_context("device_target") != target or device_id:
+        ms.set_device(target, device_id)

@@ -12,7 +12,7 @@ from easydict import EasyDict as edict
 from mindspore import nn
 from tqdm import tqdm
 
-from examples.common.arguments import example_arguments
+from examples.common.arguments import example_arguments, use_device
 from examples.common.dataset.data_processing import mnist_arrays, mnist_folder
 from examples.common.networks.lenet5.lenet5_net import LeNet5
 from mindarmour.privacy.accounting import Ledger, StepEvent, privacy_spent
@@ -26,7 +26,7 @@ cfg = edict({"epochs": 10, "batch_size": 512, "learning_rate": 0.5, "momentum": 
 def main(arguments=None):
     """Train; returns (epsilon, losses)."""
     args = example_arguments(__doc__, cfg.epochs, arguments)
-    ms.set_device(args.device_target)
+    use_device(args.device_target)
     ms.set_context(mode=ms.GRAPH_MODE)
     dataset = PoissonSampler(cfg.batch_size).dataset(mnist_arrays(mnist_folder(args.data_path) / "train"))
     network = LeNet5(activation="tanh")

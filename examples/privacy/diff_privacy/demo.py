@@ -13,7 +13,7 @@ from easydict import EasyDict as edict
 from mindspore import nn
 from mindspore.train import Accuracy
 
-from examples.common.arguments import example_arguments
+from examples.common.arguments import example_arguments, use_device
 from examples.common.dataset.data_processing import (
     generate_mnist_dataset,
     mnist_arrays,
@@ -44,7 +44,7 @@ cfg = edict({
 def main(arguments=None):
     """Train, print the privacy spent and the test accuracy; returns (epsilon, accuracy)."""
     args = example_arguments(__doc__, cfg.epochs, arguments)
-    ms.set_device(args.device_target)
+    use_device(args.device_target)
     ms.set_context(mode=ms.GRAPH_MODE)
     folder = mnist_folder(args.data_path)
     images, labels = mnist_arrays(folder / "train")

@@ -16,7 +16,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-from examples.common.arguments import example_arguments
+from examples.common.arguments import example_arguments, use_device
 from examples.common.dataset.data_processing import mnist_arrays, mnist_folder
 from examples.common.networks.dense_cnn.dense_cnn_net import cnn_net, dense_net
 from examples.privacy.diff_privacy.dense_cnn_config import dense_cnn_cfg
@@ -120,7 +120,7 @@ def main(arguments=None):
     """Run the example; returns the list of results."""
     cfg = dense_cnn_cfg
     args = example_arguments(__doc__, None, arguments, _flags)
-    ms.set_device(args.device_target)
+    use_device(args.device_target)
     ms.set_context(mode=ms.GRAPH_MODE)
     digits = read_digits(args.data_path, cfg.validation_share, args.smoke)
     rows = cfg.rows if args.row is None else [cfg.rows[args.row]]

@@ -21,7 +21,7 @@ from mindspore import nn
 from mindspore.communication import get_rank, init
 from mindspore.train import Accuracy, CheckpointConfig, ModelCheckpoint
 
-from examples.common.arguments import example_arguments
+from examples.common.arguments import example_arguments, use_device
 from examples.common.dataset.data_processing import (
     generate_mnist_dataset,
     mnist_arrays,
@@ -78,7 +78,7 @@ def callbacks_of(rank, folder, monitor, steps):
 def main(arguments=None):
     """Train; rank 0 prints the privacy spent and the test accuracy. Returns (epsilon, accuracy)."""
     args = example_arguments(__doc__, cfg.epochs, arguments, extra_flags)
-    ms.set_device(args.device_target)
+    use_device(args.device_target)
     ms.set_context(mode=ms.GRAPH_MODE)
     rank = join_ranks()
     folder = mnist_folder(args.data_path)

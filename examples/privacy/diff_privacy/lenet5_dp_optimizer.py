@@ -11,6 +11,7 @@ import mindspore as ms
 from mindspore import nn
 from mindspore.train import Accuracy
 
+from examples.common.arguments import use_device
 from examples.common.networks.lenet5.lenet5_net import LeNet5
 from examples.privacy.diff_privacy.lenet5_config import mnist_cfg
 from examples.privacy.diff_privacy.training import parse, train_and_evaluate
@@ -20,7 +21,7 @@ from mindarmour.privacy.diff_privacy import ClipMechanismsFactory, DPModel, DPOp
 def main(arguments=None):
     """Run the example; returns (epsilon, accuracy)."""
     cfg = parse(__doc__, mnist_cfg, arguments)
-    ms.set_device(cfg.device_target)
+    use_device(cfg.device_target)
     ms.set_context(mode=ms.GRAPH_MODE)
     network = LeNet5()
     net_loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")

@@ -14,6 +14,7 @@ import mindspore as ms
 from mindspore import nn
 from mindspore.train import CheckpointConfig, LossMonitor, Model, ModelCheckpoint
 
+from examples.common.arguments import use_device
 from examples.privacy.membership_inference_attack.vgg_data import network_of, settings, training_set
 
 
@@ -35,7 +36,7 @@ def parse(description, arguments=None, extend=None):
 
 def start(args):
     """Choose device and mode."""
-    ms.set_device(args.device_target, *([] if args.device_target == "CPU" else [args.device_id]))
+    use_device(args.device_target, args.device_id)
     ms.set_context(mode=ms.GRAPH_MODE)
 
 

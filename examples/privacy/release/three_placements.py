@@ -16,7 +16,7 @@ import numpy as np
 from easydict import EasyDict as edict
 from mindspore import Tensor, nn
 
-from examples.common.arguments import example_arguments
+from examples.common.arguments import example_arguments, use_device
 from mindarmour.privacy.accounting import Ledger
 from mindarmour.privacy.accounting.calibration import noise_multiplier_for
 from mindarmour.privacy.accounting.events import REPLACE_ONE
@@ -133,7 +133,7 @@ def _flags(parser):
 def main(arguments=None):
     """Run the example; returns {(placement, epsilon): (mean accuracy, standard deviation, PrivacySpent)}."""
     args = example_arguments(__doc__, cfg.epochs, arguments, _flags)
-    ms.set_device(args.device_target)
+    use_device(args.device_target)
     ms.set_context(mode=ms.GRAPH_MODE)
     cfg.epochs = args.epochs
     repeats = 2 if args.smoke else args.repeats

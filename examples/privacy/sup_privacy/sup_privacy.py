@@ -15,7 +15,7 @@ import mindspore as ms
 from easydict import EasyDict
 from mindspore.train.callback import CheckpointConfig, ModelCheckpoint
 
-from examples.common.arguments import example_arguments
+from examples.common.arguments import example_arguments, use_device
 from examples.privacy.sup_privacy.sup_privacy_config import mnist_cfg
 from examples.privacy.sup_privacy.training import datasets, train_suppressed
 from mindarmour.privacy.sup_privacy import plot_sparsity
@@ -38,7 +38,7 @@ def main(arguments=None):
     """Train, evaluate, and report; returns the accuracy and the sparsity."""
     args = example_arguments(__doc__, mnist_cfg.end_epoch, arguments, add_flags)
     ms.set_context(mode=ms.GRAPH_MODE if args.mode == "graph" else ms.PYNATIVE_MODE)
-    ms.set_device(args.device_target)
+    use_device(args.device_target)
     cfg = settings(args)
     folder = Path(args.output_path)
     folder.mkdir(parents=True, exist_ok=True)

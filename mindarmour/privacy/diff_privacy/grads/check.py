@@ -41,8 +41,9 @@ def refuse_if_inexact(network, loss_fn, columns):
 def _refuse_if_inexact(network, loss_fn, columns):
     quiet = without_dropout(network)
     rows = few_rows(columns, ROWS)
-    engine = GhostEngine(quiet, loss_fn, FlatClipping(), ROWS, rows)
     with eager():
+        # built in here too: built in graph mode, its gradient function would be compiled, just for these rows
+        engine = GhostEngine(quiet, loss_fn, FlatClipping(), ROWS, rows)
         gradients = _row_gradients(quiet, loss_fn, rows)
         norms = np.array([np.sqrt(sum(float((g ** 2).sum()) for g in row)) for row in gradients])
         if not np.all(np.isfinite(norms)):
