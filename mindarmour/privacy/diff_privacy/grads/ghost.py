@@ -8,6 +8,8 @@ References:
     Bu et al. 2023, "Differentially private optimization on large model at small cost" (book-keeping).
     Li et al. 2022, "Large language models can be strong differentially private learners" (ghost clipping).
 """
+import math
+
 import mindspore as ms
 from mindspore import ParameterTuple, nn, ops
 
@@ -66,6 +68,9 @@ class GhostEngine(nn.Cell):
         read = ParameterTuple([*make.parameters, *copies])
         self.backward = ops.value_and_grad(self.loss, None, read, has_aux=True)
         self._collect(network, found)
+        axes = [(shape, axis) for site in found.sites for shape, axis in zip(site.recorded, site.axes)]
+        before = [math.prod(shape[:axis]) if i in make.gradients else 0 for i, (shape, axis) in enumerate(axes)]
+        self.before = (*before, *(1 for _ in copies))
 
     def _collect(self, network, found):
         """The gradients in the order of the Parameters, and which taps each of them reads."""
@@ -81,7 +86,6 @@ class GhostEngine(nn.Cell):
         chosen = [gradients.get(id(p)) or (NoGradient(self.units, p.shape), ()) for p in network.trainable_params()]
         self.gradients = nn.CellList([gradient for gradient, _ in chosen], auto_prefix=False)
         self.reads = tuple(reads for _, reads in chosen)
-        self.outputs = tuple({reads[-1] for _, reads in chosen if reads})
 
     def construct(self, norm_bound, is_real, *columns):
         weights = self.refresh(self.weights(is_real))
@@ -119,10 +123,10 @@ class GhostEngine(nn.Cell):
         """Output gradients times the weights of their rows, where the loss could not be weighted."""
         rows = weights.size
         results = ()
-        for i, reading in enumerate(readings):
-            if i in self.outputs:
-                flat = reading.reshape(rows, -1)
-                weight = ops.broadcast_to(weights.reshape(rows, 1), flat.shape)
-                reading = ops.select(weight > 0, flat * weight, ops.zeros_like(flat)).reshape(reading.shape)
+        for reading, before in zip(readings, self.before):
+            if before:  # the size of the axes before the batch axis; 0 for what is no gradient
+                rows_apart = reading.reshape(before, rows, -1)
+                weight = ops.broadcast_to(weights.reshape(1, rows, 1), rows_apart.shape)
+                reading = ops.select(weight > 0, rows_apart * weight, ops.zeros_like(rows_apart)).reshape(reading.shape)
             results += (reading,)
         return results

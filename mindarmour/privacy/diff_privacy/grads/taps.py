@@ -15,13 +15,16 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore._c_expression import Cell_
 
+_cast = ops.Cast()
+_zeros_like = ops.ZerosLike()
+
 
 class _PassInput(nn.Cell):
     def construct(self, x, tap):
         return x
 
     def bprop(self, x, tap, out, dout):
-        return dout, ops.cast(x, ms.float32)
+        return dout, _cast(x, ms.float32)
 
 
 class _PassOutput(nn.Cell):
@@ -29,7 +32,7 @@ class _PassOutput(nn.Cell):
         return y
 
     def bprop(self, y, tap, out, dout):
-        return dout, ops.cast(dout, ms.float32)
+        return dout, _cast(dout, ms.float32)
 
 
 class _PassIndices(nn.Cell):
@@ -37,23 +40,27 @@ class _PassIndices(nn.Cell):
         return y
 
     def bprop(self, y, indices, tap, out, dout):
-        return dout, ops.zeros_like(indices), ops.cast(indices, ms.float32)
+        return dout, _zeros_like(indices), _cast(indices, ms.float32)
+
+
+# one of each for all taps: MindSpore parses every instance of a Cell anew
+_PASS_INPUT, _PASS_OUTPUT, _PASS_INDICES = _PassInput(), _PassOutput(), _PassIndices()
 
 
 class _Tap(nn.Cell):
     """Holds its Parameter outside of the table of Parameters: no checkpoint, optimizer or user gets to see it."""
 
-    def __init__(self, tap):
+    def __init__(self, tap, through):
         super().__init__(auto_prefix=False)
         object.__setattr__(self, "tap", tap)
+        self.through = through
 
 
 class ValueTap(_Tap):
     """Return `x`; the tap's gradient is `x`."""
 
     def __init__(self, tap):
-        super().__init__(tap)
-        self.through = _PassInput()
+        super().__init__(tap, _PASS_INPUT)
 
     def construct(self, x):
         return self.through(x, self.tap)
@@ -63,8 +70,7 @@ class GradientTap(_Tap):
     """Return `y`; the tap's gradient is the gradient at `y`."""
 
     def __init__(self, tap):
-        super().__init__(tap)
-        self.through = _PassOutput()
+        super().__init__(tap, _PASS_OUTPUT)
 
     def construct(self, y):
         return self.through(y, self.tap)
@@ -74,8 +80,7 @@ class IndexTap(_Tap):
     """Return `y`; the tap's gradient is the integer tensor `indices` as float32 (exact below 2**24)."""
 
     def __init__(self, tap):
-        super().__init__(tap)
-        self.through = _PassIndices()
+        super().__init__(tap, _PASS_INDICES)
 
     def construct(self, y, indices):
         return self.through(y, indices, self.tap)
@@ -91,6 +96,7 @@ class TapMaker:
     def __init__(self, shapes):
         self._shapes = iter(shapes)
         self.parameters = []
+        self.gradients = []  # places of the taps that read gradients
 
     def _parameter(self):
         # the pages of these zeros are never written, so the operating system need not provide them
@@ -105,6 +111,7 @@ class TapMaker:
 
     def gradient(self):
         """A tap on the gradient at a tensor."""
+        self.gradients.append(len(self.parameters))
         return GradientTap(self._parameter())
 
     def indices(self):
