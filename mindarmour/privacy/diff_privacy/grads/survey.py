@@ -225,7 +225,7 @@ def _site(name, cell, calls, rows):
     for two, three in zip(*calls):
         if len(two) != 1 or len(three) != 1:
             _refuse(name, cell, f"it is called {len(two)} times in one forward pass.",
-                    f"{_OTHER_ENGINE} Or use a layer of its own for each call.")
+                    f"{_OTHER_ENGINE} {rule_class_for(cell).fix_for_several_calls}")
         axis = _batch_axis(two[0], three[0])
         if axis is None:
             _refuse(name, cell, f"no axis of a tensor of shape {two[0]} follows the number of rows.")

@@ -8,7 +8,7 @@ import math
 import mindspore as ms
 from mindspore import nn, ops
 
-from mindarmour.privacy.diff_privacy.grads.layers.products import SumOverPositions, product_gradient
+from mindarmour.privacy.diff_privacy.grads.layers.products import OnTaps, SumOverPositions, product_gradient
 from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, register_layer
 from mindarmour.privacy.diff_privacy.grads.taps import TappedCell
 
@@ -87,27 +87,6 @@ class _TappedAttention(TappedCell):
         return mask
 
 
-class _OnTaps(nn.Cell):
-    """A gradient that reads some of its layer's taps."""
-
-    def __init__(self, gradient, reads):
-        super().__init__(auto_prefix=False)
-        self.gradient = gradient
-        self.reads = reads
-
-    def hold(self, *taps):
-        chosen = ()
-        for i in self.reads:
-            chosen += (taps[i],)
-        return self.gradient.hold(*chosen)
-
-    def squares(self, held):
-        return self.gradient.squares(held)
-
-    def total(self, held, factor, usable):
-        return self.gradient.total(held, factor, usable)
-
-
 class _Stacked(nn.Cell):
     """Gradient of a Parameter that stacks several along its first axis."""
 
@@ -171,6 +150,6 @@ class AttentionRule(LayerRule):
     def _projection(cls, is_bias, i, shapes, units):
         a, b = shapes[_INPUTS[i]], shapes[_OUTPUTS[i]]
         if is_bias:
-            return _OnTaps(SumOverPositions(units, (b[-1],), b), (_OUTPUTS[i],))
+            return OnTaps(SumOverPositions(units, (b[-1],), b), (_OUTPUTS[i],))
         positions = a[0] // units * a[1]
-        return _OnTaps(product_gradient(units, positions, a[-1], b[-1], (b[-1], a[-1])), (_INPUTS[i], _OUTPUTS[i]))
+        return OnTaps(product_gradient(units, positions, a[-1], b[-1], (b[-1], a[-1])), (_INPUTS[i], _OUTPUTS[i]))

@@ -167,3 +167,24 @@ class Transposed(nn.Cell):
 
     def total(self, held, factor, usable):
         return self.gradient.total(held, factor, usable)
+
+
+class OnTaps(nn.Cell):
+    """A gradient that reads some of its layer's taps."""
+
+    def __init__(self, gradient, reads):
+        super().__init__(auto_prefix=False)
+        self.gradient = gradient
+        self.reads = reads
+
+    def hold(self, *taps):
+        chosen = ()
+        for i in self.reads:
+            chosen += (taps[i],)
+        return self.gradient.hold(*chosen)
+
+    def squares(self, held):
+        return self.gradient.squares(held)
+
+    def total(self, held, factor, usable):
+        return self.gradient.total(held, factor, usable)

@@ -85,6 +85,9 @@ class LayerRule:
     #: attributes of the layer that hold the Parameters it serves
     parameter_names = ("weight", "bias")
 
+    #: what else a user can do whose network calls such a layer several times in one forward pass
+    fix_for_several_calls = "Or use a layer of its own for each call."
+
     @classmethod
     def parameters_of(cls, cell):
         """{attribute: Parameter} of the layer, frozen ones included."""
