@@ -17,8 +17,9 @@ from mindarmour.privacy.diff_privacy.grads.layers.products import (
     SumOverPositions,
     product_gradient,
 )
-from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, UnitGradient, register_layer, reshape
+from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, UnitGradient, register_layer
 from mindarmour.privacy.diff_privacy.grads.taps import InputAndOutput, OutputOnly
+from mindarmour.privacy.diff_privacy.primitives import reshape
 
 _transpose = ops.Transpose()
 _expand = ops.ExpandDims()

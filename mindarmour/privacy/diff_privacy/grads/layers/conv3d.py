@@ -5,8 +5,9 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindarmour.privacy.diff_privacy.grads.layers.products import SumOverPositions, product_gradient
-from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, UnitGradient, register_layer, reshape
+from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, UnitGradient, register_layer
 from mindarmour.privacy.diff_privacy.grads.taps import InputAndOutput, OutputOnly
+from mindarmour.privacy.diff_privacy.primitives import reshape
 
 _transpose = ops.Transpose()
 

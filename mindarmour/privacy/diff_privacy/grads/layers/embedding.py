@@ -9,13 +9,12 @@ from mindarmour.privacy.diff_privacy.grads.layers.products import FLOPS_PER_FLOA
 from mindarmour.privacy.diff_privacy.grads.layers.registry import (
     LayerRule,
     UnitGradient,
-    batched_product,
     keep_usable,
     not_below_zero,
     register_layer,
-    reshape,
 )
 from mindarmour.privacy.diff_privacy.grads.taps import TappedCell
+from mindarmour.privacy.diff_privacy.primitives import batched_product, reshape
 
 _cast = ops.Cast()
 _equal = ops.Equal()

@@ -5,10 +5,9 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindarmour.privacy.diff_privacy.grads.layers.products import SumOverPositions
-from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, UnitGradient, register_layer, reshape
+from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, UnitGradient, register_layer
 from mindarmour.privacy.diff_privacy.grads.taps import InputAndOutput, OutputOnly
-
-_sum = ops.ReduceSum()
+from mindarmour.privacy.diff_privacy.primitives import add_up, reshape
 
 
 def _read(cell, make):
@@ -29,7 +28,7 @@ class LayerScaleGradient(UnitGradient):
         self.split = (units, math.prod(output) // (units * size), size)
 
     def construct(self, x, dy):
-        return _sum(reshape(self.normalise(x, self.one, self.zero)[0] * dy, self.split), 1)
+        return add_up(reshape(self.normalise(x, self.one, self.zero)[0] * dy, self.split), 1)
 
 
 @register_layer(nn.LayerNorm)
@@ -67,7 +66,7 @@ class GroupScaleGradient(UnitGradient):
 
     def construct(self, x, dy):
         normalised = ops.group_norm(x, self.groups, self.one, self.zero, self.eps)
-        return _sum(reshape(normalised * dy, self.split), (1, 3))
+        return add_up(reshape(normalised * dy, self.split), (1, 3))
 
 
 @register_layer(nn.GroupNorm)

@@ -3,9 +3,8 @@ import math
 
 from mindspore import nn, ops
 
-from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, UnitGradient, register_layer, reshape
-
-_sum = ops.ReduceSum()
+from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, UnitGradient, register_layer
+from mindarmour.privacy.diff_privacy.primitives import add_up, reshape
 
 
 class SlopeGradient(UnitGradient):
@@ -18,7 +17,7 @@ class SlopeGradient(UnitGradient):
         self.split = (units, rows, channels, math.prod(output[1:]) // channels)
 
     def construct(self, x, dy):
-        return _sum(reshape(ops.minimum(x, 0.0) * dy, self.split), (1, 3))
+        return add_up(reshape(ops.minimum(x, 0.0) * dy, self.split), (1, 3))
 
 
 @register_layer(nn.PReLU)

@@ -6,14 +6,12 @@ from mindspore import Tensor, nn, ops
 
 from mindarmour.privacy.diff_privacy.grads.layers.registry import (
     UnitGradient,
-    batched_product,
     keep_usable,
     not_below_zero,
-    reshape,
     square_norms,
 )
+from mindarmour.privacy.diff_privacy.primitives import add_up, batched_product, reshape
 
-_sum = ops.ReduceSum()
 _product_of_transposed = ops.MatMul(transpose_a=True)
 _batched_product_of_transposed = ops.BatchMatMul(transpose_a=True)
 
@@ -128,7 +126,7 @@ class SumOverPositions(UnitGradient):
         self.split = (units, before, output[axis], math.prod(output[axis + 1:]))
 
     def construct(self, *taps):
-        return _sum(reshape(taps[-1], self.split), (1, 3))
+        return add_up(reshape(taps[-1], self.split), (1, 3))
 
 
 class NoGradient(UnitGradient):

@@ -9,8 +9,9 @@ e_t being the gradient at W_hh h_(t-1) + b_hh: g_t itself, except in a GRU, whos
 twin hands out x, g and, beside the output, the states h_(t-1) (and r_t).
 
 MindSpore unrolls RNN and GRU over time, and so does the twin. It runs an LSTM as one fused operator, which does not
-show its gates. The twin multiplies by W_ih itself and feeds the same operator with the result and the identity as
-its input weight: the gradient at that input is g, and the graph does not grow with the length.
+show its gates. Short sequences the twin unrolls, which is the faster step. For long ones, whose unrolled graph would
+take too long to compile, it multiplies by W_ih itself and feeds the fused operator with the result and the identity
+as its input weight: the gradient at that input is g, and the graph does not grow with the length.
 """
 import mindspore as ms
 import numpy as np
@@ -18,10 +19,12 @@ from mindspore import Tensor, nn, ops
 from mindspore.nn.layer.rnns import _DynamicRNNRelu
 
 from mindarmour.privacy.diff_privacy.grads.layers.products import OnTaps, SumOverPositions, product_gradient
-from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, register_layer, reshape
+from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, register_layer
 from mindarmour.privacy.diff_privacy.grads.taps import TappedCell, shell
+from mindarmour.privacy.diff_privacy.primitives import reshape
 
 _TAPS = 3  # of one layer in one direction: its input, the gradient at its gates, its states
+UNROLLED_STEPS = 32  # the longest LSTM to be unrolled: each step adds to the time of the first call
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 _times_transposed = ops.MatMul(transpose_b=True)
@@ -143,10 +146,11 @@ def _kept(active, new, old):
     return states
 
 
-class FusedLSTM(Branch):
-    """One LSTM layer in one direction in one operator, whose input weight is the identity.
+class LSTMBranch(Branch):
+    """One LSTM layer in one direction: unrolled if short, else one operator whose input weight is the identity.
 
-    With sequence lengths it is unrolled, because the operator does not tell the cell state at a row's last step.
+    With sequence lengths it is always unrolled (as in MindSpore), because the operator does not tell the cell state
+    at a row's last step.
     """
 
     def __init__(self, make, hidden):
@@ -156,16 +160,17 @@ class FusedLSTM(Branch):
 
     def construct(self, x, state, lengths, w_ih, w_hh, b_ih, b_hh):
         gates = self.gates(x, w_ih, b_ih, b_hh)
-        if lengths is not None:
+        if lengths is not None or x.shape[1] <= UNROLLED_STEPS:
             return self.unrolled(gates, state, lengths, w_hh, b_hh)
-        weights = ops.concat((self.identity.astype(x.dtype), reshape(w_hh, (-1, 1, 1))))
+        return self.fused(gates, state, w_hh)
+
+    def fused(self, gates, state, w_hh):
+        """As `unrolled`, in one operator."""
+        weights = ops.concat((self.identity.astype(gates.dtype), reshape(w_hh, (-1, 1, 1))))
         output, hidden, cell, _, _ = self.run(_swap(gates, (1, 0, 2)), _expand(state[0], 0), _expand(state[1], 0),
                                               weights)
         output = _swap(output, (1, 0, 2))
-        before = _expand(state[0], 1)
-        if x.shape[1] > 1:
-            before = _joined_states((before, output[:, :-1]))
-        return self.tapped(output, (hidden[0], cell[0]), before)
+        return self.tapped(output, (hidden[0], cell[0]), _joined_states((_expand(state[0], 1), output[:, :-1])))
 
 
 class _TappedRecurrent(TappedCell):
@@ -175,9 +180,9 @@ class _TappedRecurrent(TappedCell):
         self.batch_first, self.layers = inner.batch_first, inner.num_layers
         self.hidden, self.is_lstm, self.has_bias = inner.hidden_size, inner.is_lstm, inner.has_bias
         self.drop = shell(inner.dropout_op)
-        fused = self.is_lstm and ms.get_context("device_target") != "Ascend"
+        has_fused = self.is_lstm and ms.get_context("device_target") != "Ascend"
         self.branches = nn.CellList([
-            FusedLSTM(make, self.hidden) if fused else Branch(make, step_of(inner))
+            LSTMBranch(make, self.hidden) if has_fused else Branch(make, step_of(inner))
             for _ in range(self.layers * self.directions)], auto_prefix=False)
 
     def construct(self, x, hx=None, seq_length=None):

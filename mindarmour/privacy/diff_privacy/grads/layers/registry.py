@@ -1,20 +1,12 @@
 """Which rule serves which layer, and what a rule must offer."""
 import math
 
-from mindspore import nn, ops
+from mindspore import nn
 
 from mindarmour.privacy.diff_privacy.grads.taps import InputAndOutput
+from mindarmour.privacy.diff_privacy.primitives import batched_product, less, product, reshape, select, zeros_like
 
 _RULES = {}
-
-# Shared primitives: MindSpore parses a function once but every Cell instance anew, so compile time asks for
-# functions over primitives, not for small Cells.
-reshape = ops.Reshape()
-select = ops.Select()
-zeros_like = ops.ZerosLike()
-less = ops.Less()
-product = ops.MatMul()
-batched_product = ops.BatchMatMul(transpose_b=True)
 
 
 class UnitGradient(nn.Cell):
