@@ -3,7 +3,9 @@
 A rule is a small Cell that a gradient engine calls inside the compiled step. It sees squared gradient norms only
 and returns factors; it never sees a gradient.
 """
-from mindspore import nn, ops
+from mindspore import nn
+
+from mindarmour.privacy.diff_privacy.primitives import is_finite, larger, select, smaller, square_root, zeros_like
 
 
 class FlatClipping(nn.Cell):
@@ -31,10 +33,10 @@ class FlatClipping(nn.Cell):
         total = squares[0]
         for square in squares[1:]:
             total = total + square
-        norms = ops.sqrt(total)
+        norms = square_root(total)
         # the tiny constant only keeps 0 / 0 away; norms below the bound keep the factor 1
-        factor = ops.minimum(norm_bound / ops.maximum(norms, 1e-30), ops.ones_like(norms))
-        factor = ops.select(ops.isfinite(norms), factor, ops.zeros_like(norms))
+        factor = smaller(norm_bound / larger(norms, 1e-30), 1.0)
+        factor = select(is_finite(norms), factor, zeros_like(norms))
         return (factor,) * len(squares), norms
 
     @staticmethod

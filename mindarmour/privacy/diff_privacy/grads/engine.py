@@ -14,8 +14,17 @@ with reduction 'sum': the sum) of the loss gradients of its real rows. A row wit
 rows keep their places, so one record's absence never moves another record into a different unit.
 """
 import mindspore as ms
-from mindspore import nn, ops
+from mindspore import nn
 from mindspore.common.initializer import initializer
+
+from mindarmour.privacy.diff_privacy.primitives import (
+    add_up,
+    add_up_keeping_axes,
+    larger,
+    reshape,
+    select,
+    zeros_like,
+)
 
 ENGINES = ("auto", "ghost", "vmap", "loop")
 
@@ -66,16 +75,16 @@ class UnitWeights(nn.Cell):
         self.sums = reduction == "sum"
 
     def construct(self, is_real):
-        rows = is_real.reshape(self.units, -1)
+        rows = reshape(is_real, (self.units, -1))
         if self.sums:
             return rows
-        return rows / ops.maximum(rows.sum(axis=1, keepdims=True), 1.0)
+        return rows / larger(add_up_keeping_axes(rows, 1), 1.0)
 
 
 def real_mean(values, is_real):
     """Mean of float32 [B] over the real rows; NaN in a masked row does no harm. 0 for an empty batch."""
-    kept = ops.select(is_real > 0, values, ops.zeros_like(values))
-    return kept.sum() / ops.maximum(is_real.sum(), 1.0)
+    kept = select(is_real > 0, values, zeros_like(values))
+    return add_up(kept, ()) / larger(add_up(is_real, ()), 1.0)
 
 
 def zeros_like_parameters(parameters):

@@ -19,6 +19,16 @@ from mindarmour.privacy.diff_privacy.grads.lone import Refresh, RowsGradient, pu
 from mindarmour.privacy.diff_privacy.grads.row_losses import OwnLoss, WeightedLoss
 from mindarmour.privacy.diff_privacy.grads.survey import survey
 from mindarmour.privacy.diff_privacy.grads.taps import TapMaker, twin
+from mindarmour.privacy.diff_privacy.primitives import (
+    add_up,
+    both,
+    cast,
+    greater,
+    is_finite,
+    reshape,
+    select,
+    zeros_like,
+)
 
 
 class GhostEngine(nn.Cell):
@@ -73,50 +83,47 @@ class GhostEngine(nn.Cell):
         self.before = (*before, *(1 for _ in copies))
 
     def _collect(self, network, found):
-        """The gradients in the order of the Parameters, and which taps each of them reads."""
+        """The gradients in the order of the Parameters, and the range of taps that each of them reads."""
         gradients, first = {}, 0
         for site in found.sites:
-            reads = tuple(range(first, first + len(site.axes)))
-            first += len(reads)
+            reads = (first, first + len(site.axes))
+            first += len(site.axes)
             for name, parameter in site.trainable().items():
                 gradients[id(parameter)] = (site.gradient(name, self.units), reads)
         for place, item in enumerate(found.lone, first):
             rows = RowsGradient(self.units, item.parameter.shape, found.rows)
-            gradients[id(item.parameter)] = (rows, (place,))
-        chosen = [gradients.get(id(p)) or (NoGradient(self.units, p.shape), ()) for p in network.trainable_params()]
+            gradients[id(item.parameter)] = (rows, (place, place + 1))
+        chosen = [gradients.get(id(p)) or (NoGradient(self.units, p.shape), (0, 0)) for p in network.trainable_params()]
         self.gradients = nn.CellList([gradient for gradient, _ in chosen], auto_prefix=False)
         self.reads = tuple(reads for _, reads in chosen)
 
     def construct(self, norm_bound, is_real, *columns):
         weights = self.refresh(self.weights(is_real))
-        (total, losses), readings = self.backward(weights.reshape(-1), *self._filled(is_real, columns))
+        (total, losses), readings = self.backward(reshape(weights, (-1,)), *self._filled(is_real, columns))
         losses = ops.depend(losses, total)
         if self.scalar_loss:
             readings = self._weighted(readings, weights)
-        filled = weights.sum(axis=1) > 0
-        nothing = ops.zeros_like(filled).astype(ms.float32)
         held, squares = (), ()
         for gradient, reads in zip(self.gradients, self.reads):
-            taps = ()
-            for i in reads:
-                taps += (readings[i],)
-            kept = gradient.hold(*taps)
+            kept = gradient.hold(*readings[reads[0]:reads[1]])
             held += (kept,)
-            squares += (ops.select(filled, gradient.squares(kept), nothing),)
+            squares += (gradient.squares(kept),)
         factors, norms = self.rule(squares, norm_bound)
-        finite = ops.isfinite(norms)
-        usable = ops.logical_and(finite, filled)
+        filled = greater(add_up(weights, 1), 0.0)
+        norms = select(filled, norms, zeros_like(norms))
+        finite = is_finite(norms)
+        usable = both(finite, filled)
         totals = ()
         for gradient, kept, factor in zip(self.gradients, held, factors):
             totals += (gradient.total(kept, factor, usable),)
-        return totals, norms, real_mean(losses, is_real), (1.0 - finite.astype(ms.float32)).sum()
+        return totals, norms, real_mean(losses, is_real), add_up(1.0 - cast(finite, ms.float32), ())
 
     def _filled(self, is_real, columns):
         """The batch with zeros in its holes, so that what a hole holds cannot reach anything."""
         results = ()
         for column in columns:
-            present = (is_real > 0).reshape((column.shape[0],) + (1,) * (column.ndim - 1))
-            results += (ops.select(present, column, ops.zeros_like(column)),)
+            present = reshape(is_real > 0, (column.shape[0],) + (1,) * (column.ndim - 1))
+            results += (select(present, column, zeros_like(column)),)
         return results
 
     def _weighted(self, readings, weights):

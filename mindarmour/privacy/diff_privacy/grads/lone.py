@@ -10,11 +10,11 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from mindarmour.privacy.diff_privacy.grads.layers.registry import UnitGradient, reshape
+from mindarmour.privacy.diff_privacy.grads.layers.registry import UnitGradient
 from mindarmour.privacy.diff_privacy.grads.taps import set_aside
+from mindarmour.privacy.diff_privacy.primitives import add_up, reshape
 
 _MAX_INNER_AXES = 3
-_sum = ops.ReduceSum()
 
 
 @dataclass(frozen=True)
@@ -93,4 +93,4 @@ class RowsGradient(UnitGradient):
         self.split = (units, rows // units, self.rows_shape[1])
 
     def construct(self, rows):
-        return _sum(reshape(rows, self.split), 1)
+        return add_up(reshape(rows, self.split), 1)

@@ -10,6 +10,7 @@ from mindspore import nn, ops
 
 from mindarmour.privacy.diff_privacy.grads.engine import loss_reduction
 from mindarmour.privacy.diff_privacy.grads.taps import shell
+from mindarmour.privacy.diff_privacy.primitives import add_up, average, cast, reshape, select, zeros_like
 
 # their unreduced values are exactly what they return for the rows one by one
 _ROWWISE = (nn.SoftmaxCrossEntropyWithLogits, nn.MSELoss, nn.L1Loss, nn.BCEWithLogitsLoss)
@@ -25,9 +26,9 @@ class UnreducedLoss(nn.Cell):
         self.loss_fn.__dict__.update(reduce=False, reduction="none")
 
     def construct(self, output, label):
-        values = self.loss_fn(output.astype(ms.float32), label)
-        values = values.reshape(values.shape[0], -1)
-        return values.sum(axis=1) if self.sums else values.mean(axis=1)
+        values = self.loss_fn(cast(output, ms.float32), label)
+        values = reshape(values, (values.shape[0], -1))
+        return add_up(values, 1) if self.sums else average(values, 1)
 
 
 class _OneRow(nn.Cell):
@@ -127,7 +128,7 @@ class WeightedLoss(nn.Cell):
     def construct(self, weights, *columns):
         output = self.network(*columns[:-1])
         if self.by_row:
-            return _weighted(weights, self.row_loss(output, columns[-1]).astype(ms.float32))
+            return _weighted(weights, cast(self.row_loss(output, columns[-1]), ms.float32))
         return self.row_loss(weights, output, columns[-1])
 
 
@@ -154,5 +155,5 @@ class OwnLoss(nn.Cell):
 
 def _weighted(weights, losses):
     # a row of weight 0 is left out, not multiplied by 0: its loss may be NaN
-    kept = ops.select(weights > 0, losses * weights, ops.zeros_like(losses))
-    return kept.sum(), losses
+    kept = select(weights > 0, losses * weights, zeros_like(losses))
+    return add_up(kept, ()), losses

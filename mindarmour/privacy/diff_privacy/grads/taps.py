@@ -12,11 +12,10 @@ from collections import OrderedDict
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn
 from mindspore._c_expression import Cell_
 
-_cast = ops.Cast()
-_zeros_like = ops.ZerosLike()
+from mindarmour.privacy.diff_privacy.primitives import cast, zeros_like
 
 
 class _PassInput(nn.Cell):
@@ -24,7 +23,7 @@ class _PassInput(nn.Cell):
         return x
 
     def bprop(self, x, tap, out, dout):
-        return dout, _cast(x, ms.float32)
+        return dout, cast(x, ms.float32)
 
 
 class _PassOutput(nn.Cell):
@@ -32,7 +31,7 @@ class _PassOutput(nn.Cell):
         return y
 
     def bprop(self, y, tap, out, dout):
-        return dout, _cast(dout, ms.float32)
+        return dout, cast(dout, ms.float32)
 
 
 class _PassIndices(nn.Cell):
@@ -40,7 +39,7 @@ class _PassIndices(nn.Cell):
         return y
 
     def bprop(self, y, indices, tap, out, dout):
-        return dout, _zeros_like(indices), _cast(indices, ms.float32)
+        return dout, zeros_like(indices), cast(indices, ms.float32)
 
 
 # one of each for all taps: MindSpore parses every instance of a Cell anew
