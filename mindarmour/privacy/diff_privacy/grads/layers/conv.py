@@ -41,8 +41,12 @@ def cheapest_form(positions, patch, outputs, group, device_target):
     return "patches" if gram < full else "grouped"
 
 
+def _pad_mode(conv):
+    return conv.pad_mode.lower()  # the operator of a transposed convolution says 'SAME', which Conv2D does not take
+
+
 def _padding(conv):
-    return tuple(conv.pad) if conv.pad_mode.lower() == "pad" else (0, 0, 0, 0)
+    return tuple(conv.pad) if _pad_mode(conv) == "pad" else (0, 0, 0, 0)
 
 
 class GroupedWeightGradient(UnitGradient):
@@ -61,7 +65,7 @@ class GroupedWeightGradient(UnitGradient):
         self.filter_sizes = (units * shape[0], *shape[1:])
         self.per_unit = image[0] // units
         self.correlate = Conv2DBackpropFilter(
-            self.filter_sizes[0], conv.kernel_size, conv.pad_mode, _padding(conv), _padding(conv), mode=conv.mode,
+            self.filter_sizes[0], conv.kernel_size, _pad_mode(conv), _padding(conv), _padding(conv), mode=conv.mode,
             stride=conv.stride, dilation=conv.dilation, group=units * conv.group)
 
     def construct(self, image, gradient):
@@ -90,7 +94,7 @@ class PatchGradient(UnitGradient):
         taps, positions = math.prod(shape[2:]), math.prod(output[2:])
         kernel = np.eye(taps, dtype=np.float32).reshape(taps, 1, *shape[2:])
         self.kernel = Tensor(kernel)
-        self.unfold = ops.Conv2D(taps, conv.kernel_size, conv.mode, conv.pad_mode, _padding(conv), conv.stride,
+        self.unfold = ops.Conv2D(taps, conv.kernel_size, conv.mode, _pad_mode(conv), _padding(conv), conv.stride,
                                  conv.dilation)
         self.planes = (rows * channels, 1, height, width)
         self.patches, self.columns = (rows, channels * taps, positions), (rows, output[1], positions)
