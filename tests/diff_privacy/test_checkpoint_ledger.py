@@ -145,3 +145,16 @@ def test_fingerprint_is_keyed(tmp_path, monkeypatch):
     assert here == fingerprint(data()) and here != fingerprint(data(seed=1))
     monkeypatch.setenv("MINDARMOUR_HOME", str(tmp_path / "another"))
     assert fingerprint(data()) != here, "without the key a guess of the data cannot be confirmed"
+
+
+def test_of_two_processes_that_make_the_key_at_once_the_first_wins(tmp_path, monkeypatch):
+    from mindarmour.privacy.diff_privacy import fingerprint as module
+    monkeypatch.setenv("MINDARMOUR_HOME", str(tmp_path))
+
+    def while_another_process_is_faster(size):
+        (tmp_path / "fingerprint-key").write_bytes(b"a" * size)
+        return b"b" * size
+
+    monkeypatch.setattr(module.secrets, "token_bytes", while_another_process_is_faster)
+    lost = module.fingerprint(data())
+    assert lost == module.fingerprint(data(), key=b"a" * 32) and len(list(tmp_path.iterdir())) == 1

@@ -288,6 +288,9 @@ def test_dp_optimizer_brings_the_noise():
     ({"noise_mech": "Gaussian"}, TypeError, "noise_mech"), ({"clip_mech": 3}, TypeError, "clip_mech"),
     ({"optimizer": None}, ValueError, "optimizer"), ({"optimizer": nn.Momentum}, ValueError, "optimizer"),
     ({"optimizer": "SGD"}, TypeError, "optimizer"), ({"engine": "fast"}, ValueError, "engine"),
+    ({"physical_batch_size": 0}, ValueError, "physical_batch_size"), ({"clipping": "flat"}, TypeError, "clipping"),
+    ({"physical_batch_size": 8.0}, TypeError, "physical_batch_size"), ({"loss_fn": "mse"}, TypeError, "loss_fn"),
+    ({"noise_placement": "all"}, ValueError, "noise_placement"), ({"micro_batches": "2"}, TypeError, "micro_batches"),
     ({"amp_level": "O3"}, ValueError, "amp_level"), ({"boost_level": "O1"}, ValueError, "boost_level"),
     ({"network": None}, TypeError, "network"), ({"network": nn.SequentialCell(nn.BatchNorm1d(6), nn.Dense(6, 3))},
                                                 UnsupportedLayerError, "replace_batch_norm")])

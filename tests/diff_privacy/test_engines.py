@@ -166,7 +166,7 @@ def test_reduction_is_read_from_the_loss(loss, expected):
 @pytest.mark.parametrize("name, value, error", [
     ("norm_bound", 0.0, ValueError), ("norm_bound", float("nan"), ValueError), ("norm_bound", "1", TypeError),
     ("norm_bound", float("inf"), ValueError), ("micro_batches", 0, ValueError), ("micro_batches", 1.0, TypeError),
-    ("network", None, TypeError)])
+    ("network", None, TypeError), ("loss_fn", "mse", TypeError)])
 def test_bad_arguments_are_refused(name, value, error):
     arguments = {"network": BUILDERS["dense"](), "loss_fn": loss_of(), name: value}
     with pytest.raises(error, match=name):

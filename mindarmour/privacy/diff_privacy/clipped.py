@@ -90,6 +90,8 @@ def clipped_gradient_fn(network, loss_fn, norm_bound=1.0, micro_batches=None, en
         (2, (8,))
     """
     _validate.instance("network", network, nn.Cell)
+    if loss_fn is not None:
+        _validate.instance("loss_fn", loss_fn, nn.Cell)
     bound = _validate.real("norm_bound", norm_bound, low=0)
     if micro_batches is not None:
         _validate.integer("micro_batches", micro_batches, low=1)

@@ -4,6 +4,7 @@ A plain hash of the records would let anybody who holds a checkpoint confirm a g
 no amount of gradient noise undoes. The fingerprint is therefore keyed: the key stays in a file of the user who
 trains, outside every checkpoint, and whoever has no key learns nothing.
 """
+import contextlib
 import hashlib
 import os
 import secrets
@@ -50,7 +51,9 @@ def _key():
         temporary = path.with_suffix(f".{os.getpid()}")
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(secrets.token_bytes(32))
-        os.replace(temporary, path)
+        with contextlib.suppress(FileExistsError):  # another process was first: its key is the key
+            os.link(temporary, path)
+        temporary.unlink()
     return path.read_bytes()
 
 

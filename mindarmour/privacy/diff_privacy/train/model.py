@@ -156,6 +156,8 @@ class DPModel(Model):
     def _build_train_network(self):
         network = _validate.instance("network", self._network, nn.Cell)
         refuse_batch_statistics(network)
+        if self._loss_fn is not None:
+            _validate.instance("loss_fn", self._loss_fn, nn.Cell)
         reduction = loss_reduction(self._loss_fn)
         scale = _fixed_loss_scale(self._loss_scale_manager)
         # Model would ask the step for an overflow flag; the step drops single units instead
