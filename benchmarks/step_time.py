@@ -7,6 +7,7 @@ import argparse
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import mindspore as ms
 from mindspore import nn
@@ -15,6 +16,7 @@ from benchmarks import timing
 from benchmarks.networks import CASES, columns
 from mindarmour.privacy.diff_privacy import DPModel, NoiseMechanismsFactory
 
+ROOT = Path(__file__).resolve().parents[1]
 ENGINES = ("plain", "ghost", "vmap", "loop")
 
 
@@ -38,36 +40,38 @@ def make_step(engine, name, batch):
     return step
 
 
-def measure(name, batch, engines, rounds):
-    """One result per engine: times, and ratios to the plain step."""
+def measure(name, batch, engines, rounds, mode="graph"):
+    """One result per engine: times of a step, ratios to the plain step, and what a process of its own tells."""
+    results = [{"network": name, "batch": batch, "engine": engine, **alone(name, batch, engine, mode)}
+               for engine in engines]
     steps = {engine: make_step(engine, name, batch) for engine in engines}
-    first = timing.first_calls(steps)
     baseline = "plain" if "plain" in engines else engines[0]
     found = timing.summary(timing.interleaved(steps, rounds), baseline)
-    return [{"network": name, "batch": batch, "engine": engine, "first_call_s": first[engine], **found[engine]}
-            for engine in engines]
+    return [{**result, **found[result["engine"]]} for result in results]
 
 
-def peak_in_own_process(name, batch, engine):
-    """Peak memory in MB that training adds to a process which has only imported MindSpore and the suite."""
-    command = [sys.executable, "-m", "benchmarks.step_time", "--peak", engine, "--networks", name]
-    command += ["--batches", str(batch)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+def alone(name, batch, engine, mode):
+    """First call (compiling) and peak memory of a variant, each figure of a process that runs nothing else."""
+    command = [sys.executable, "-m", "benchmarks.step_time", "--alone", engine, "--networks", name]
+    command += ["--batches", str(batch), "--mode", mode]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    return json.loads(output.splitlines()[-1])
 
 
-def _print_peak(engine, name, batch):
+def _print_alone(engine, name, batch):
     before = timing.peak_megabytes()
     step = make_step(engine, name, batch)
-    for _ in range(4):
+    first = timing.seconds_of(step)
+    for _ in range(3):
         step()
-    print(timing.peak_megabytes() - before)
+    print(json.dumps({"first_call_s": first, "peak_mb": timing.peak_megabytes() - before}))
 
 
 def table(results):
     """The results as Markdown."""
     rows = [(r["network"], r["batch"], r["engine"], f"{r['first_call_s']:.1f}", f"{r['median_ms']:.1f}",
-             f"{r['min_ms']:.1f}", f"{r['ratio']:.2f}", f"{r['min_ratio']:.2f}",
-             f"{r['peak_mb']:.0f}" if "peak_mb" in r else "-") for r in results]
+             f"{r['min_ms']:.1f}", f"{r['ratio']:.2f}", f"{r['min_ratio']:.2f}", f"{r['peak_mb']:.0f}")
+            for r in results]
     return timing.markdown(("network", "batch", "engine", "first call s", "median ms", "min ms", "ratio (median)",
                             "ratio (min)", "peak MB"), rows)
 
@@ -80,9 +84,8 @@ def arguments(argv=None):
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=["plain", "ghost", "vmap"])
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--mode", choices=("graph", "pynative"), default="graph")
-    parser.add_argument("--memory", action="store_true", help="measure peak memory too, each in its own process")
     parser.add_argument("--json", help="write the results to this file")
-    parser.add_argument("--peak", choices=ENGINES, help=argparse.SUPPRESS)
+    parser.add_argument("--alone", choices=ENGINES, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
@@ -90,17 +93,14 @@ def main(argv=None):
     """Run the benchmark; returns the results."""
     args = arguments(argv)
     ms.set_context(mode=ms.GRAPH_MODE if args.mode == "graph" else ms.PYNATIVE_MODE)
-    if args.peak:
-        _print_peak(args.peak, args.networks[0], args.batches[0])
+    if args.alone:
+        _print_alone(args.alone, args.networks[0], args.batches[0])
         return []
     results = []
     for name in args.networks:
         for batch in args.batches:
-            found = measure(name, batch, args.engines, args.rounds)
-            for result in found if args.memory else ():
-                result["peak_mb"] = peak_in_own_process(name, batch, result["engine"])
-            results += found
-            print(table(found), flush=True)
+            results += measure(name, batch, args.engines, args.rounds, args.mode)
+            print(table(results[-len(args.engines):]), flush=True)
     facts = {**timing.machine(), "mindspore": ms.__version__, "mode": args.mode, "rounds": args.rounds}
     print("\n" + ", ".join(f"{key} {value}" for key, value in facts.items()))
     if args.json:

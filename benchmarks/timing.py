@@ -7,14 +7,11 @@ import time
 import numpy as np
 
 
-def first_calls(variants):
-    """Seconds of the first call of each variant {name: callable}, one after the other."""
-    seconds = {}
-    for name, call in variants.items():
-        start = time.perf_counter()
-        call()
-        seconds[name] = time.perf_counter() - start
-    return seconds
+def seconds_of(call):
+    """How long one call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def interleaved(variants, rounds, warmup=2):
@@ -26,10 +23,9 @@ def interleaved(variants, rounds, warmup=2):
     times = {name: [] for name in variants}
     for turn in range(warmup + rounds):
         for name, call in variants.items():
-            start = time.perf_counter()
-            call()
+            seconds = seconds_of(call)
             if turn >= warmup:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(seconds)
     return {name: np.array(values) for name, values in times.items()}
 
 
