@@ -14,6 +14,8 @@ from mindarmour.privacy.diff_privacy.primitives import add_up, average, cast, re
 
 # their unreduced values are exactly what they return for the rows one by one
 _ROWWISE = (nn.SoftmaxCrossEntropyWithLogits, nn.MSELoss, nn.L1Loss, nn.BCEWithLogitsLoss)
+# likewise, but for a mean that counts labels; mapping them would put a copy per row into the graph
+_BY_CLASS = (nn.CrossEntropyLoss, nn.NLLLoss)
 
 
 class UnreducedLoss(nn.Cell):
@@ -29,6 +31,40 @@ class UnreducedLoss(nn.Cell):
         values = self.loss_fn(cast(output, ms.float32), label)
         values = reshape(values, (values.shape[0], -1))
         return add_up(values, 1) if self.sums else average(values, 1)
+
+
+class ClassLoss(nn.Cell):
+    """Loss of each row from a loss cell of `_BY_CLASS`, whose mean divides by the weights of the labels it counts.
+
+    A row without any label to count has loss and gradient zero (MindSpore's mean of nothing is NaN).
+    """
+
+    def __init__(self, loss_fn):
+        super().__init__(auto_prefix=False)
+        self.reduction, self.weight, self.ignored = loss_fn.reduction, loss_fn.weight, loss_fn.ignore_index
+        self.loss_fn = shell(loss_fn)
+        self.loss_fn.__dict__.update(reduction="none")
+
+    def construct(self, output, label):
+        values = self.loss_fn(output.astype(ms.float32), label)
+        values = values.reshape(values.shape[0], -1)
+        if self.reduction == "sum":
+            return values.sum(axis=1)
+        if self.reduction == "none" or label.ndim == output.ndim:  # or probabilities, which are all counted
+            return values.mean(axis=1)
+        counted = self._weights(label).reshape(values.shape)
+        return values.sum(axis=1) / _one_if_zero(counted.sum(axis=1))
+
+    def _weights(self, label):
+        kept = label != self.ignored
+        if self.weight is None:
+            return kept.astype(ms.float32)
+        weights = ops.gather(self.weight, ops.select(kept, label, ops.zeros_like(label)), 0)
+        return ops.select(kept, weights, ops.zeros_like(weights))
+
+
+def _one_if_zero(values):
+    return ops.select(values > 0, values, ops.ones_like(values))
 
 
 class _OneRow(nn.Cell):
@@ -99,6 +135,8 @@ def per_row(loss_fn, output, label):
     """
     if type(loss_fn) in _ROWWISE:
         return UnreducedLoss(loss_fn)
+    if type(loss_fn) in _BY_CLASS:
+        return ClassLoss(loss_fn)
     if not isinstance(output, ms.Tensor):
         return None
     mapped = MappedLoss(loss_fn)

@@ -1,8 +1,22 @@
 """Per-row gradients by `vmap`: exact for every network MindSpore can batch, at the price of B copies of them."""
 import mindspore as ms
-from mindspore import nn, ops
+import numpy as np
+from mindspore import Tensor, nn, ops
 
 from mindarmour.privacy.diff_privacy.grads.engine import RowLoss, UnitWeights, loss_reduction, real_mean
+from mindarmour.privacy.diff_privacy.grads.taps import shell
+
+
+def _mappable(loss_fn):
+    """The loss, with weights of one where it has none and MindSpore's vmap rule wants Tensors."""
+    if type(loss_fn) is not nn.BCEWithLogitsLoss:
+        return loss_fn
+    one = Tensor(np.ones(1, np.float32))
+    copied = shell(loss_fn)
+    for name in ("weight", "pos_weight"):
+        if getattr(copied, name) is None:
+            copied.__dict__[name] = one
+    return copied
 
 
 class VmapEngine(nn.Cell):
@@ -24,7 +38,7 @@ class VmapEngine(nn.Cell):
         self.rule = rule
         self.units = units
         self.weights = UnitWeights(units, loss_reduction(loss_fn))
-        gradient = ops.value_and_grad(RowLoss(network, loss_fn), None, tuple(network.trainable_params()))
+        gradient = ops.value_and_grad(RowLoss(network, _mappable(loss_fn)), None, tuple(network.trainable_params()))
         self.row_gradients = ops.vmap(gradient, in_axes=0, out_axes=0)
 
     def construct(self, norm_bound, is_real, *columns):
