@@ -212,6 +212,20 @@ def test_the_self_check_refuses_a_wrong_derivative(error, monkeypatch):
         match.check(image(5).astype(np.float64), np.eye(10)[[3]], np.random.default_rng(0))
 
 
+def test_a_start_beside_a_kink_is_drawn_again(monkeypatch):
+    network, starts, right = randomise(SmoothNet()), [], matching.GradientMatcher.check
+
+    def check(match, images, labels, rng):
+        starts.append(images)
+        if len(starts) < 3:
+            raise ArithmeticError("a kink")
+        right(match, images, labels, rng)
+
+    monkeypatch.setattr(matching.GradientMatcher, "check", check)
+    GradientInversion(network).reconstruct(gradient_of(network, image(), [3]), SHAPE, iters=2, progress=False)
+    assert len(starts) == 3 and not np.array_equal(starts[0], starts[1])
+
+
 def test_randomness_in_the_network_fails_the_self_check():
     network = nn.SequentialCell(nn.Flatten(), nn.Dense(64, 40), nn.Sigmoid(), nn.Dropout(p=0.5), nn.Dense(40, 10))
     randomise(network).set_train(True)

@@ -14,9 +14,10 @@ from examples.privacy.membership_inference_attack.attack_comparison import (
     records_of,
     shadow_models,
 )
-from mindarmour.privacy.evaluation import RMIA, LiRA, LossAttack, ShadowModels, collect_signals
-from mindarmour.privacy.evaluation.lira import Predictive, inverse_trigamma, shrink_variances
+from mindarmour.privacy.evaluation import RMIA, AttackResult, LiRA, LossAttack, ShadowModels, collect_signals
+from mindarmour.privacy.evaluation.lira import Predictive, equal_shares, inverse_trigamma, shrink_variances
 from mindarmour.privacy.evaluation.rmia import log_ratio, share_exceeded
+from mindarmour.privacy.evaluation.shadow_models import balanced_halves
 from mindarmour.privacy.evaluation.signals import logit_scaled_confidence
 
 # one audited model has a standard deviation of 0.01 to 0.02 in AUC; the data split and recipe add as much
@@ -111,6 +112,26 @@ def test_leave_one_out_audits_without_an_extra_model(store):
     assert 0.6 < result.auc < 0.75
 
 
+@pytest.mark.parametrize("mode", ["online", "offline"])
+@pytest.mark.parametrize("variance", ["global", "per_example", "shrinkage"])
+def test_leaving_the_audited_model_out_does_not_tell_its_members_apart(mode, variance):
+    # confidences that know nothing of membership: one model fewer on one side must not show
+    models, count, audits = 8, 4000, 8
+    rng = np.random.default_rng(0)
+    phi = rng.normal(size=(models, count, 1)) * rng.gamma(2, 1, count)[:, None]
+    keep, areas = balanced_halves(models, count, 0), []
+    for audited in range(audits):
+        rest = np.arange(models) != audited
+        inside, outside = equal_shares(keep[rest])
+        assert (inside.sum(axis=0) == 3).all() and (outside.sum(axis=0) == 3).all()
+        without = Predictive(phi[rest], outside, variance)
+        scores = without.surprise(phi[audited]) if mode == "offline" else \
+            Predictive(phi[rest], inside, variance).log_density(phi[audited]) - without.log_density(phi[audited])
+        areas.append(AttackResult(scores[:, 0], keep[audited]).auc)
+    # one audit has a standard deviation of 0.009; with unequal shares the mean is 0.46 where variances are shrunk
+    assert np.mean(areas) == pytest.approx(0.5, abs=0.013)
+
+
 def test_augmented_queries_are_averaged(tmp_path):
     records, _ = noisy_digits()
     small = [part[:300] for part in records]
@@ -121,8 +142,9 @@ def test_augmented_queries_are_averaged(tmp_path):
     phi, trained = store.statistics(logit_scaled_confidence, signals, exclude=[0])
     assert phi.shape == (7, 300, 2)
     observed = logit_scaled_confidence(signals.queries, signals.labels)
-    per_query = (Predictive(phi, trained, "global").log_density(observed)
-                 - Predictive(phi, ~trained, "global").log_density(observed))
+    inside, outside = equal_shares(trained)
+    per_query = (Predictive(phi, inside, "global").log_density(observed)
+                 - Predictive(phi, outside, "global").log_density(observed))
     np.testing.assert_allclose(both.scores, per_query.mean(axis=1))
     assert np.std(per_query[:, 0] - per_query[:, 1]) > 0.01, "the copy says something of its own"
 

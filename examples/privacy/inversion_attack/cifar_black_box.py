@@ -50,11 +50,10 @@ def main(given=None):
     for layer in scene.layers:
         for name, images in queries(scene).items():
             report = invert(scene, network, layer, images, args, name)
-            rows.append([layer, name, f"{report['psnr'].mean:.2f}", f"{report['ssim'].mean:.4f}",
-                         f"{report['psnr'].baseline_mean:.2f}", f"{report['ssim'].baseline_mean:.4f}", report.outcome])
+            rows.append([layer, name, *sc.measures(report), report.outcome])
             sc.save_pictures(report, args, f"black_box_{layer}_{name.replace(' ', '_')}",
                              f"decoder behind {layer}, queried with: {name}")
-    print(sc.table(["layer", "queries", "PSNR dB", "SSIM", "random pair dB", "random pair SSIM", "outcome"], rows))
+    print(sc.table(["layer", "queries", *sc.MEASURES, "outcome"], rows))
     return rows
 
 

@@ -43,10 +43,9 @@ def main(given=None):
     rows = []
     for layer in scene.layers:
         report = invert(scene, network, layer, args)
-        rows.append([layer, *(f"{report[metric].mean:.4g}" for metric in ("psnr", "ssim", "confidence")),
-                     f"{report['psnr'].baseline_mean:.2f}", f"{report['ssim'].baseline_mean:.4f}", report.outcome])
+        rows.append([layer, *sc.measures(report), f"{report['confidence'].mean:.3f}", report.outcome])
         sc.save_pictures(report, args, f"shadow_{layer}", f"query-free, behind {layer}")
-    print(sc.table(["layer", "PSNR dB", "SSIM", "confidence", "random pair dB", "random pair SSIM", "outcome"], rows))
+    print(sc.table(["layer", *sc.MEASURES, "confidence", "outcome"], rows))
     return rows
 
 

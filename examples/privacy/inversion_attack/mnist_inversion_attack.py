@@ -27,6 +27,8 @@ cfg = EasyDict({"layers": ("conv1", "relu2", "fc1"),
                 "suppress": {"num_classes": 10, "lr": 0.1, "batch_size": 32, "end_epoch": 10, "start_epoch": 3,
                              "sparse_start": 0.0, "sparse_end": 0.95, "seed": 1}})
 
+METRICS = ("relative_l2", "ssim", "correlation", "psnr", "confidence")
+
 
 def loss_fn():
     """Mean cross-entropy of integer labels."""
@@ -104,12 +106,13 @@ def main(given=None):
         right = sc.accuracy(network, *scene.test)
         for layer in cfg.layers:
             report = invert_features(scene, network, judge, images, labels, layer, args.smoke)
-            rows.append([name, f"{right:.3f}", layer, *(f"{report[metric].mean:.3g}" for metric in
-                                                        ("relative_l2", "ssim", "psnr", "confidence")), report.outcome])
-            sc.save_pictures(report, args, f"mnist_{name.split(',')[0]}_{layer}", f"LeNet-5 ({name}), {layer}")
-    baseline = [f"{report[metric].baseline_mean:.3g}" for metric in ("relative_l2", "ssim", "psnr", "confidence")]
+            rows.append([name, f"{right:.3f}", layer, *(f"{report[metric].mean:.3g}" for metric in METRICS),
+                         report.outcome])
+            sc.save_pictures(report, args, f"mnist_{name.split(',')[0]}_{layer}", f"LeNet-5 ({name}), behind {layer}")
+    baseline = [f"{report[metric].baseline_mean:.3g}" for metric in METRICS]
     rows.append(["random pair", "", "", *baseline, ""])
-    print(sc.table(["network", "accuracy", "layer", "relative L2", "SSIM", "PSNR dB", "confidence", "outcome"], rows))
+    print(sc.table(["network", "accuracy", "layer", "relative L2", "SSIM", "correlation", "PSNR dB", "confidence",
+                    "outcome"], rows))
     for network, name in networks:
         print(f"class inversion, {name}: {invert_classes(scene, network, judge, args).summary()}")
     return rows

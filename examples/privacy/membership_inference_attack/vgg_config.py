@@ -12,6 +12,7 @@ cifar100_cfg = edict({
     "weight_decay": 5e-4,
     "attack_records": 10000,     # of each kind
     "train_share": 0.8,          # of them to fit the attack, the rest to judge it
+    "dp": None,                  # on a CPU a private VGG16 takes days
 })
 
 digits_cfg = edict({
@@ -27,4 +28,6 @@ digits_cfg = edict({
     "train_share": 0.6,
     "label_noise": 0.1,          # share of random labels, which the network can only remember
     "seed": 0,
+    "dp": edict({"epsilon": 3.0, "delta": 1e-5, "epochs": 2, "batch_size": 32, "learning_rate": 0.03, "momentum": 0.9,
+                 "norm_bound": 1.0}),
 })

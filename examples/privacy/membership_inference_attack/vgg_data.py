@@ -19,13 +19,15 @@ def settings(args):
         cfg.batch_size = args.batch_size
     if args.smoke:
         cfg.update(epochs=1, attack_records=200, training_records=2 * cfg.batch_size)
+        if cfg.dp:
+            cfg.dp = type(cfg)({**cfg.dp, "epochs": 1})
     return cfg
 
 
-def network_of(cfg):
+def network_of(cfg, **options):
     """The network to audit."""
     build = vgg16 if cfg.data_path else vgg_small
-    return build(num_classes=cfg.num_classes, image_size=cfg.image_size)
+    return build(num_classes=cfg.num_classes, image_size=cfg.image_size, **options)
 
 
 def training_set(cfg):
@@ -49,7 +51,12 @@ def audited_rows(cfg, members):
 
 
 def noisy_digits(cfg, members):
-    """One half of the 5,000 embedded digits; a share of the labels is random, the same in every call."""
+    """`digits_half` as a data set, one image a row."""
+    return ds.NumpySlicesDataset(digits_half(cfg, members), ["image", "label"], shuffle=False)
+
+
+def digits_half(cfg, members):
+    """Images and labels of one half of the 5,000 embedded digits; a share of the labels is random, always the same."""
     folder = mnist_folder()
     parts = [mnist_arrays(folder / part, image_size=cfg.image_size) for part in ("train", "test")]
     images, labels = (np.concatenate(columns) for columns in zip(*parts))
@@ -59,4 +66,5 @@ def noisy_digits(cfg, members):
     labels = np.where(wrong, rng.integers(0, cfg.num_classes, len(labels)), labels).astype(np.int32)
     half = len(order) // 2
     chosen = order[:half] if members else order[half:]
-    return ds.NumpySlicesDataset((images[chosen], labels[chosen]), ["image", "label"], shuffle=False)
+    chosen = chosen[:cfg.training_records]
+    return images[chosen], labels[chosen]

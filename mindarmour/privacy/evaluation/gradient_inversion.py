@@ -1,6 +1,7 @@
 """Gradient inversion: the examples behind a gradient that a client of federated learning sends."""
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,8 @@ __all__ = ["GradientInversion", "GradientReconstruction", "infer_labels"]
 METHODS = ("analytic", "idlg", "dlg", "cosine")
 DEFAULT_ITERATIONS = {"analytic": 1, "idlg": 300, "dlg": 300, "cosine": 1000}
 SOLVED = 1e-7
+# random starts that may fail the self-check before the run is refused
+STARTS = 3
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 # the step falls tenfold at these shares of the iterations (Geiping et al. 2020, section 5)
 DROPS = (3 / 8, 5 / 8, 7 / 8)
@@ -159,9 +162,8 @@ class GradientInversion:
         matcher = GradientMatcher(self._network, self._loss_fn, arrays, distance, self._soft)
         best = None
         for attempt in range(1, restarts + 1):
-            start = self._start((len(labels), *shape), bound, rng)
             targets = self._targets(labels, arrays)
-            matcher.check(start, targets, rng)
+            start = self._checked_start(matcher, (len(labels), *shape), targets, bound, rng)
             solver = {"dlg": _solve_with_labels, "idlg": _solve, "cosine": self._ascend}[self._method]
             images, found, value = solver(matcher, start, targets, bound, iterations, bar)
             if best is None or value < best.distance:
@@ -191,6 +193,17 @@ class GradientInversion:
             bar.update()
             bar.set_postfix(distance=f"{best_value:.2e}", refresh=False)
         return best, _as_classes(targets), float(matcher.value(best, targets))
+
+    def _checked_start(self, matcher, shape, targets, bound, rng):
+        """A random start whose derivative passes the self-check: near a kink of ReLU the first may not."""
+        for _ in range(STARTS - 1):
+            start = self._start(shape, bound, rng)
+            with suppress(ArithmeticError):
+                matcher.check(start, targets, rng)
+                return start
+        start = self._start(shape, bound, rng)
+        matcher.check(start, targets, rng)
+        return start
 
     @staticmethod
     def _start(shape, bound, rng):

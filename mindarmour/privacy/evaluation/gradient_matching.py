@@ -22,8 +22,8 @@ from mindspore import Tensor, nn, ops
 
 from mindarmour.utils import _validate as check
 
-# relative to the length of the weights; the first suits ReLU, whose kinks a longer step would cross
-STEPS = (1e-5, 1e-4, 1e-3, 1e-6)
+# relative to the length of the weights: a long step crosses kinks of ReLU, a short one drowns in rounding
+STEPS = (1e-5, 1e-4, 3e-5, 3e-4, 1e-3, 3e-6, 1e-6)
 # in units of the image's values
 PROBE_STEPS = (1e-3, 1e-2, 1e-4)
 DIRECTIONS = 5
@@ -149,7 +149,7 @@ class GradientMatcher:
     def check(self, images, labels, rng):
         """Choose the step in the weights whose derivative agrees with finite differences in the image.
 
-        The median over a few directions is compared, because a finite difference that crosses a kink of ReLU or
+        Most of a few directions must agree, not all, because a finite difference that crosses a kink of ReLU or
         of max-pooling is off by the height of the jump.
 
         Raises:
@@ -163,9 +163,10 @@ class GradientMatcher:
             if value < EXACT:
                 return  # the start explains the gradient already: there is no slope to compare
             for probe in PROBE_STEPS:
-                ratios.append(self._measured_over_given(images, labels, slope, probe, rng))
-                if abs(ratios[-1] - 1) < TOLERANCE:
+                found = self._measured_over_given(images, labels, slope, probe, rng)
+                if np.mean(np.abs(found - 1) < TOLERANCE) > 0.5:
                     return
+                ratios.append(float(np.median(found)))
         closest = min(ratios, key=_distance_from_one)
         raise ArithmeticError(
             f"The derivative of the gradient distance failed its self-check: finite differences give {closest:.4g} "
@@ -174,14 +175,14 @@ class GradientMatcher:
             f"seed, evaluation mode, or another loss_fn.")
 
     def _measured_over_given(self, images, labels, slope, probe, rng):
-        """Median over directions of the finite difference divided by the given derivative."""
+        """The finite difference divided by the given derivative, for each of DIRECTIONS directions."""
         ratios = []
         for _ in range(DIRECTIONS):
             direction = _probe(slope, rng)
             ahead, behind = (self.value(images + sign * probe * direction, labels) for sign in (1, -1))
             given = float(np.vdot(slope, direction))
             ratios.append((ahead - behind) / (2 * probe) / (given or np.finfo(np.float64).tiny))
-        return float(np.median(ratios))
+        return np.array(ratios)
 
     def _gradient(self, images, labels):
         parts = self._weight_gradient(*_tensors(images, labels), self._at(None, 0))

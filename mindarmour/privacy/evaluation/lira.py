@@ -62,11 +62,12 @@ class LiRA:
                                                    minimum=MINIMUM_MODELS)
         observed = logit_scaled_confidence(signals.queries, signals.labels)
         kind = self._kind(len(shadow))
+        inside, outside = equal_shares(trained)
+        without = Predictive(shadow, outside, kind)
         if self.mode == "online":
-            parts = [Predictive(shadow, mask, kind) for mask in (trained, ~trained)]
-            scores = parts[0].log_density(observed) - parts[1].log_density(observed)
+            scores = Predictive(shadow, inside, kind).log_density(observed) - without.log_density(observed)
         else:
-            scores = Predictive(shadow, ~trained, kind).surprise(observed)
+            scores = without.surprise(observed)
         return result_of(self, signals, scores.mean(axis=1), mode=self.mode, variance=kind, models=len(shadow),
                          threat_model="black box with shadow models: the attacker can train models on the same "
                                       "population with the same recipe")
@@ -75,6 +76,19 @@ class LiRA:
         if self.variance != "auto":
             return self.variance
         return "per_example" if models >= ENOUGH_FOR_OWN_VARIANCE else "shrinkage"
+
+
+def equal_shares(trained):
+    """Masks of as many models with as without each record, [models, n] each.
+
+    Leaving out a shadow model that stands in for the audited one leaves its members one model fewer with them than
+    without. The width of a density fitted on fewer models would tell members apart, or hide them.
+
+    Args:
+        trained (numpy.ndarray): Which model trained on which record [models, n].
+    """
+    count = np.minimum(trained.sum(axis=0), (~trained).sum(axis=0))
+    return [mask & (np.cumsum(mask, axis=0) <= count) for mask in (trained, ~trained)]
 
 
 class Predictive:

@@ -12,10 +12,10 @@ def _picture(image, low, span):
 
 
 def draw(report, title, most):
-    """A matplotlib figure: three rows, one column an image, SSIM and PSNR under each column."""
+    """A matplotlib figure: three rows, one column an image, its metrics under each column."""
     count = min(most, len(report.originals))
     low = min(report.originals.min(), report.reconstructions.min())
-    figure = Figure(figsize=(max(1.0 * count + 1.0, 4.5), 4.2), dpi=150, layout="constrained")
+    figure = Figure(figsize=(max(1.0 * count + 1.0, 4.5), 4.4), dpi=150, layout="constrained")
     axes = figure.subplots(3, count, squeeze=False)
     for column in range(count):
         original, found = report.originals[column], report.reconstructions[column]
@@ -27,11 +27,21 @@ def draw(report, title, most):
             axis.set(xticks=[], yticks=[])
             if column == 0:
                 axis.set_ylabel(ROWS[row], fontsize=9)
-        ssim, psnr = report["ssim"].values[column], report["psnr"].values[column]
-        axes[2, column].set_xlabel(f"SSIM {ssim:.2f}\n{psnr:.1f} dB", fontsize=8)
-    ssim, psnr = report["ssim"], report["psnr"]
-    figure.suptitle((f"{title}\n" if title else "")
-                    + f"SSIM {ssim.mean:.2f} (random pair {ssim.baseline_mean:.2f}), "
-                    f"PSNR {psnr.mean:.1f} dB (random pair {psnr.baseline_mean:.1f} dB): {report.outcome}",
-                    fontsize=10)
+        ssim, correlation, psnr = (report[name].values[column] for name in ("ssim", "correlation", "psnr"))
+        axes[2, column].set_xlabel(f"SSIM {_text(ssim)}\ncorr. {_text(correlation)}\n{psnr:.1f} dB", fontsize=8)
+    figure.suptitle((f"{title}\n" if title else "") + _headline(report, count > 5), fontsize=10)
     return figure
+
+
+def _headline(report, wide):
+    """Each metric with its random-pair baseline, and the outcome: correlation too, because either recognises."""
+    ssim, correlation, psnr = (report[name] for name in ("ssim", "correlation", "psnr"))
+    values = (f"SSIM {_text(ssim.mean)} (random pair {_text(ssim.baseline_mean)})",
+              f"correlation {_text(correlation.mean)} ({_text(correlation.baseline_mean)})",
+              f"PSNR {psnr.mean:.1f} dB ({psnr.baseline_mean:.1f} dB)")
+    return (", " if wide else ",\n").join(values) + f": {report.outcome}"
+
+
+def _text(value):
+    """Two decimals, no minus before a zero."""
+    return f"{round(value, 2) + 0.0:.2f}"

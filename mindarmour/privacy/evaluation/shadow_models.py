@@ -21,6 +21,8 @@ from mindarmour.utils.logger import LogUtil
 
 _TAG = "ShadowModels"
 _PLAN_FILE = "plan.json"
+# so that the halves share no random stream with data that the caller drew from the same seed
+_HALVES_STREAM = 1978
 
 
 @dataclass(frozen=True)
@@ -318,7 +320,7 @@ class ShadowModels:
 
 def balanced_halves(num_models, num_records, seed):
     """Which model trains on which record: bool [models, records], half of the models per record."""
-    ranks = np.argsort(np.random.default_rng(seed).random((num_models, num_records)), axis=0)
+    ranks = np.argsort(np.random.default_rng([seed, _HALVES_STREAM]).random((num_models, num_records)), axis=0)
     return ranks < num_models // 2
 
 
