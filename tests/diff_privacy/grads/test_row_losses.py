@@ -131,3 +131,18 @@ def test_losses_by_class_in_the_ghost_engine(loss_fn):
     engine, reason = choose_engine("auto", network(), loss_fn, FlatClipping(), 2, columns)
     assert isinstance(engine, GhostEngine), reason
     assert_exact(network(), loss_fn, columns, 2, [1, 1, 0, 1], bound=0.1)
+
+
+@pytest.mark.parametrize("loss_fn", [nn.KLDivLoss(), nn.KLDivLoss("batchmean"), nn.KLDivLoss("sum"),
+                                     nn.BCELoss(reduction="mean"), nn.BCELoss(reduction="sum")])
+def test_losses_of_probabilities(loss_fn):
+    rows = per_row(loss_fn, Tensor(TARGETS), Tensor(TARGETS[::-1].copy()))
+    assert isinstance(rows, UnreducedLoss)
+    arguments = Tensor(TARGETS), Tensor(TARGETS[::-1].copy())
+    np.testing.assert_allclose(rows(*arguments).asnumpy(), Rows(loss_fn)(*arguments).asnumpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss_fn", [nn.KLDivLoss("batchmean"), nn.BCELoss(reduction="mean")])
+def test_losses_of_probabilities_in_the_ghost_engine(loss_fn):
+    model = nn.SequentialCell(nn.Dense(4, CLASSES), nn.Sigmoid())
+    assert_exact(model, loss_fn, batch(), 2, [1, 1, 0, 1], bound=0.1)

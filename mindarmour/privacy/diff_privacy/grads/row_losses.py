@@ -12,9 +12,10 @@ from mindarmour.privacy.diff_privacy.grads.engine import loss_reduction
 from mindarmour.privacy.diff_privacy.grads.taps import shell
 from mindarmour.privacy.diff_privacy.primitives import add_up, average, cast, reshape, select, zeros_like
 
-# their unreduced values are exactly what they return for the rows one by one
-_ROWWISE = (nn.SoftmaxCrossEntropyWithLogits, nn.MSELoss, nn.L1Loss, nn.BCEWithLogitsLoss)
-# likewise, but for a mean that counts labels; mapping them would put a copy per row into the graph
+# Their unreduced values are exactly what they return for the rows one by one. Mapping works too, but MindSpore unrolls
+# the gradient of some mapped operators over the rows, and then compiles for minutes at a batch of hundreds.
+_ROWWISE = (nn.SoftmaxCrossEntropyWithLogits, nn.MSELoss, nn.L1Loss, nn.BCEWithLogitsLoss, nn.BCELoss, nn.KLDivLoss)
+# likewise, but for a mean that counts labels
 _BY_CLASS = (nn.CrossEntropyLoss, nn.NLLLoss)
 
 
@@ -23,7 +24,8 @@ class UnreducedLoss(nn.Cell):
 
     def __init__(self, loss_fn):
         super().__init__(auto_prefix=False)
-        self.sums = loss_reduction(loss_fn) == "sum"
+        # 'batchmean' divides by the rows, of which there is one
+        self.sums = loss_reduction(loss_fn) == "sum" or getattr(loss_fn, "reduction", None) == "batchmean"
         self.loss_fn = shell(loss_fn)
         self.loss_fn.__dict__.update(reduce=False, reduction="none")
 
