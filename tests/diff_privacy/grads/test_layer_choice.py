@@ -1,0 +1,46 @@
+"""The layers themselves take the form that their shapes ask for, on both sides of the crossover."""
+from mindspore import nn
+
+from mindarmour.privacy.diff_privacy.grads.layers import dense, embedding, products
+
+UNITS = 3
+
+
+def dense_form(positions, inputs, outputs):
+    layer = nn.Dense(inputs, outputs)
+    shapes = ((UNITS, positions, inputs), (UNITS, positions, outputs))
+    return type(dense.DenseRule.gradient("weight", layer, shapes, UNITS))
+
+
+def table_form(positions, vocabulary, size):
+    shapes = ((UNITS, positions, size), (UNITS, positions))
+    return type(embedding.EmbeddingRule.gradient("embedding_table", nn.Embedding(vocabulary, size), shapes, UNITS))
+
+
+def crossover(chosen, low, high):
+    """The first of the positions [low, high] whose form is not that of `low`; the form changes once."""
+    kinds = [chosen(positions) for positions in range(low, high + 1)]
+    changes = [i for i in range(1, len(kinds)) if kinds[i] is not kinds[i - 1]]
+    assert len(changes) == 1
+    return low + changes[0], kinds[0], kinds[-1]
+
+
+def test_dense():
+    assert dense_form(1, 64, 64) is products.OuterProduct
+    first, short, long = crossover(lambda positions: dense_form(positions, 64, 64), 2, 80)
+    assert (short, long) == (products.GramProduct, products.FullProduct)
+    wide, *_ = crossover(lambda positions: dense_form(positions, 128, 128), 2, 160)
+    assert 2 < first < wide  # a larger weight is worth materialising only for longer sequences
+
+
+def test_rows_of_one_unit_are_positions():
+    layer, shapes = nn.Dense(8, 4), ((6, 8), (6, 4))
+    assert type(dense.DenseRule.gradient("weight", layer, shapes, 6)) is products.OuterProduct
+    assert type(dense.DenseRule.gradient("weight", layer, shapes, 1)) is not products.OuterProduct
+
+
+def test_embedding_of_sequences():
+    first, short, long = crossover(lambda positions: table_form(positions, 50, 16), 2, 100)
+    assert (short, long) == (embedding.PairsGradient, embedding.TableGradient)
+    assert 2 < first < 100
+    assert table_form(200, 30000, 128) is embedding.PairsGradient
