@@ -3,6 +3,8 @@ import mindspore as ms
 import numpy as np
 import pytest
 from ghost_oracle import assert_layer_exact
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from mindspore import nn
 
 from mindarmour.privacy.diff_privacy.grads.layers import conv, products
@@ -49,3 +51,17 @@ def test_a_layer_takes_the_cheapest_form(layer, images, output, form):
     rule = {nn.Conv1d: conv.Conv1dRule, nn.Conv2d: conv.Conv2dRule}.get(type(cell), conv.Conv2dTransposeRule)
     gradient = rule.gradient("weight", cell, (images, output), 3)
     assert type(getattr(gradient, "gradient", gradient)) is form
+
+
+EAGER = settings(max_examples=4, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate),
+                 suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@EAGER
+@given(group=st.integers(1, 2), dilation=st.integers(1, 2), padding=st.sampled_from(PADDINGS),
+       units=st.sampled_from([1, 2, 4]))
+def test_groups_and_dilation(kind, group, dilation, padding, units):
+    make, shape = KINDS[kind]
+    layer = make(2 * group, 3 * group, 2, group=group, dilation=dilation, **padding)
+    assert_layer_exact(layer, normal(ROWS, shape[0] * group, *shape[1:]), units, [1, 1, 0, 1])
