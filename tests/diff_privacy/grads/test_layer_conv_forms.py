@@ -53,7 +53,7 @@ def test_a_layer_takes_the_cheapest_form(layer, images, output, form):
     assert type(getattr(gradient, "gradient", gradient)) is form
 
 
-EAGER = settings(max_examples=4, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate),
+EAGER = settings(max_examples=2, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate),
                  suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 

@@ -59,7 +59,7 @@ class Reads(nn.Cell):
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 @EAGER
-@given(inputs=st.integers(1, 4), hidden=st.integers(3, 4), steps=st.integers(1, 3), layers=st.integers(1, 2),
+@given(inputs=st.integers(1, 4), hidden=st.integers(3, 4), steps=st.integers(1, 2), layers=st.integers(1, 2),
        options=st.fixed_dictionaries({"has_bias": st.booleans(), "batch_first": st.booleans(),
                                       "bidirectional": st.booleans()}),
        reads=st.sampled_from(["output", "hidden", "cell"]), lengths=st.booleans(), state=st.booleans(), units=UNITS,
@@ -112,10 +112,8 @@ CELLS = {"rnn": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
 
 
 @pytest.mark.parametrize("kind", sorted(CELLS))
-@EAGER
-@given(bias=st.booleans(), units=UNITS, mask=MASKS)
-def test_cells(kind, bias, units, mask):
-    assert_layer_exact(OneStep(CELLS[kind](4, 3, has_bias=bias)), normal(ROWS, 4), units, mask)
+def test_cells(kind):
+    assert_layer_exact(OneStep(CELLS[kind](4, 3)), normal(ROWS, 4), 2, [1, 1, 0, 1])
 
 
 class OverSteps(nn.Cell):

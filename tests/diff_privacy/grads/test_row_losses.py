@@ -48,8 +48,7 @@ def test_binary_cross_entropy_of_each_row(weights, reduction):
     np.testing.assert_allclose(rows(Tensor(LOGITS), Tensor(TARGETS)).asnumpy(), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("reduction, weights", [("mean", WEIGHTS[0]), ("sum", WEIGHTS[1]), ("none", WEIGHTS[2]),
-                                                ("mean", WEIGHTS[3])])
+@pytest.mark.parametrize("reduction, weights", [("sum", WEIGHTS[1]), ("mean", WEIGHTS[3])])
 def test_binary_cross_entropy_in_the_ghost_engine(reduction, weights):
     assert_exact(network(), bce(reduction, **weights), batch(), 2, [1, 1, 0, 1], bound=0.1)
 
@@ -62,7 +61,7 @@ def test_binary_cross_entropy_in_graph_mode():
         ms.set_context(mode=ms.PYNATIVE_MODE)
 
 
-@pytest.mark.parametrize("weights", WEIGHTS, ids=lambda weights: "+".join(weights) or "plain")
+@pytest.mark.parametrize("weights", WEIGHTS[:2], ids=["plain", "weight"])
 def test_binary_cross_entropy_in_the_vmap_engine(weights):
     """MindSpore's vmap rule of this loss does not take None for a weight."""
     model, loss_fn = network(), bce(**weights)
@@ -99,7 +98,7 @@ class Rows(nn.Cell):
 @pytest.mark.parametrize("options", [{}, {"reduction": "sum"}, {"reduction": "none"}, {"label_smoothing": 0.1},
                                      {"weight": CLASS_WEIGHTS, "label_smoothing": 0.2},
                                      {"weight": CLASS_WEIGHTS, "ignore_index": 0}], ids="+".join)
-@pytest.mark.parametrize("shape", [(), (4,), (2, 3)], ids=["labels", "lines", "images"])
+@pytest.mark.parametrize("shape", [(), (2, 3)], ids=["labels", "images"])
 def test_cross_entropy_of_each_row(shape, options):
     rng = np.random.default_rng(2)
     output = Tensor(rng.normal(size=(ROWS, CLASSES, *shape)).astype(np.float32))

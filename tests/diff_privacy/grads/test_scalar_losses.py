@@ -44,16 +44,8 @@ def assert_exact(network, units, mask):
     np.testing.assert_allclose(ghost[1], loop[1], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("units, mask", [(3, None), (6, [1, 0, 1, 1, 0, 1]), (2, [1, 0, 1, 0, 0, 0])])
-@pytest.mark.parametrize("network", [Words, Attends])
+@pytest.mark.parametrize("network, units, mask", [
+    (Words, 3, None), (Words, 6, [1, 0, 1, 1, 0, 1]), (Attends, 2, [1, 0, 1, 0, 0, 0])])
 def test_holes_and_units_of_several_rows(network, units, mask):
     ms.set_context(mode=ms.PYNATIVE_MODE)
     assert_exact(network(), units, mask)
-
-
-def test_in_graph_mode():
-    ms.set_context(mode=ms.GRAPH_MODE)
-    try:
-        assert_exact(Words(), 3, [1, 0, 1, 1, 0, 0])
-    finally:
-        ms.set_context(mode=ms.PYNATIVE_MODE)
