@@ -115,7 +115,9 @@ class GhostEngine(nn.Cell):
         usable = both(finite, filled)
         totals = ()
         for gradient, kept, factor in zip(self.gradients, held, factors):
-            totals += (gradient.total(kept, factor, usable),)
+            # one after the other, so that their temporaries never stand side by side
+            factor = ops.depend(select(usable, factor, zeros_like(factor)), totals)
+            totals += (gradient.total(kept, factor),)
         return totals, norms, real_mean(losses, is_real), add_up(1.0 - cast(finite, ms.float32), ())
 
     def _filled(self, is_real, columns):

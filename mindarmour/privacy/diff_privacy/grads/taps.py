@@ -98,11 +98,14 @@ class TapMaker:
         self.gradients = []  # places of the taps that read gradients
 
     def _parameter(self):
-        # the pages of these zeros are never written, so the operating system need not provide them
-        zeros = Tensor.from_numpy(np.zeros(next(self._shapes), np.float32))
-        name = f"ghost_tap.{len(self.parameters)}"
-        self.parameters.append(Parameter(zeros, name=name))
-        return self.parameters[-1]
+        name, zeros = f"ghost_tap.{len(self.parameters)}", Tensor.from_numpy(np.zeros(next(self._shapes), np.float32))
+        if ms.get_context("mode") == ms.PYNATIVE_MODE:
+            tap = Parameter(zeros, name=name)
+        else:  # handed over instead of copied, and never written: the operating system need not provide these pages
+            tap = Parameter(Tensor(np.zeros(1, np.float32)), name=name)
+            tap.set_data(zeros, slice_shape=True)
+        self.parameters.append(tap)
+        return tap
 
     def value(self):
         """A tap on a tensor."""

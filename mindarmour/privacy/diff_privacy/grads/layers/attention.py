@@ -107,10 +107,10 @@ class _Stacked(nn.Cell):
             total = total + gradient.squares(kept)
         return total
 
-    def total(self, held, factor, usable):
+    def total(self, held, factor):
         totals = ()
         for gradient, kept in zip(self.gradients, held):
-            totals += (gradient.total(kept, factor, usable),)
+            totals += (gradient.total(kept, factor),)
         return self.join(totals)
 
 

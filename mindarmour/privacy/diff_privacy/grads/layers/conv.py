@@ -108,8 +108,8 @@ class PatchGradient(UnitGradient):
     def squares(self, held):
         return self.product.squares(held)
 
-    def total(self, held, factor, usable):
-        return self.product.total(held, factor, usable)
+    def total(self, held, factor):
+        return self.product.total(held, factor)
 
 
 class _Planar(nn.Cell):
@@ -125,8 +125,8 @@ class _Planar(nn.Cell):
     def squares(self, held):
         return self.gradient.squares(held)
 
-    def total(self, held, factor, usable):
-        return self.gradient.total(held, factor, usable)
+    def total(self, held, factor):
+        return self.gradient.total(held, factor)
 
 
 class _Reversed(_Planar):

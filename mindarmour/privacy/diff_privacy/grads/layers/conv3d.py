@@ -34,8 +34,8 @@ class VolumePatchGradient(UnitGradient):
     def squares(self, held):
         return self.product.squares(held)
 
-    def total(self, held, factor, usable):
-        return self.product.total(held, factor, usable)
+    def total(self, held, factor):
+        return self.product.total(held, factor)
 
 
 @register_layer(nn.Conv3d)

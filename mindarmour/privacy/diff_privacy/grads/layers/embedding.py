@@ -9,7 +9,7 @@ from mindarmour.privacy.diff_privacy.grads.layers.products import FLOPS_PER_FLOA
 from mindarmour.privacy.diff_privacy.grads.layers.registry import (
     LayerRule,
     UnitGradient,
-    keep_usable,
+    finite_or_zero,
     not_below_zero,
     register_layer,
 )
@@ -49,9 +49,9 @@ class PairsGradient(UnitGradient):
         similar = batched_product(reshape(equal, self.pairs), reshape(batched_product(b, b), self.pairs))
         return not_below_zero(reshape(similar, self.norm_shape))
 
-    def total(self, held, factor, usable):
+    def total(self, held, factor):
         indices, b = held
-        b = keep_usable(b * reshape(factor, self.unit_shape), usable, self.unit_shape)
+        b = finite_or_zero(b) * reshape(factor, self.unit_shape)
         return _scatter(reshape(b, self.rows), _cast(reshape(indices, self.flat), ms.int32), self.vocabulary)
 
 

@@ -6,7 +6,7 @@ from mindspore import Tensor, nn, ops
 
 from mindarmour.privacy.diff_privacy.grads.layers.registry import (
     UnitGradient,
-    keep_usable,
+    finite_or_zero,
     not_below_zero,
     square_norms,
 )
@@ -80,10 +80,9 @@ class _Factored(UnitGradient):
     def hold(self, a, b):
         return reshape(a, self.a_shape), reshape(b, self.b_shape)
 
-    def total(self, held, factor, usable):
+    def total(self, held, factor):
         a, b = held
-        b = keep_usable(b * reshape(factor, self.unit_shape), usable, self.unit_shape)
-        a = keep_usable(a, usable, self.unit_shape)
+        a, b = finite_or_zero(a), finite_or_zero(b) * reshape(factor, self.unit_shape)
         return reshape(_product_of_transposed(reshape(b, self.b_flat), reshape(a, self.a_flat)), self.shape)
 
 
@@ -142,7 +141,7 @@ class NoGradient(UnitGradient):
     def squares(self, held):
         return self.zero_square
 
-    def total(self, held, factor, usable):
+    def total(self, held, factor):
         return self.zero
 
 
@@ -163,8 +162,8 @@ class Transposed(nn.Cell):
     def squares(self, held):
         return self.gradient.squares(held)
 
-    def total(self, held, factor, usable):
-        return self.gradient.total(held, factor, usable)
+    def total(self, held, factor):
+        return self.gradient.total(held, factor)
 
 
 class OnTaps(nn.Cell):
@@ -184,5 +183,5 @@ class OnTaps(nn.Cell):
     def squares(self, held):
         return self.gradient.squares(held)
 
-    def total(self, held, factor, usable):
-        return self.gradient.total(held, factor, usable)
+    def total(self, held, factor):
+        return self.gradient.total(held, factor)

@@ -252,8 +252,8 @@ class _Hidden(nn.Cell):
     def squares(self, held):
         return self.gradient.squares(held)
 
-    def total(self, held, factor, usable):
-        return self.gradient.total(held, factor, usable)
+    def total(self, held, factor):
+        return self.gradient.total(held, factor)
 
 
 def branch_gradient(cell, kind, shapes, first, units):

@@ -4,7 +4,15 @@ import math
 from mindspore import nn
 
 from mindarmour.privacy.diff_privacy.grads.taps import InputAndOutput
-from mindarmour.privacy.diff_privacy.primitives import batched_product, less, product, reshape, select, zeros_like
+from mindarmour.privacy.diff_privacy.primitives import (
+    batched_product,
+    is_finite,
+    less,
+    product,
+    reshape,
+    select,
+    zeros_like,
+)
 
 _RULES = {}
 
@@ -16,7 +24,7 @@ class UnitGradient(nn.Cell):
 
         held = gradient.hold(*taps)                     what both phases need
         squares = gradient.squares(held)                squared norms, float32 [units]
-        total = gradient.total(held, factor, usable)    sum over units of factor times gradient
+        total = gradient.total(held, factor)            sum over units of factor times gradient
 
     A subclass implements `construct(*taps)`, which returns every unit's gradient, float32 [units, *shape]. One that
     knows something cheaper than materialising them overrides the three methods instead. Code in these methods is
@@ -45,9 +53,9 @@ class UnitGradient(nn.Cell):
         """Squared gradient norm of each unit, float32 [units]."""
         return square_norms(held, self.units, self.rows_shape[1])
 
-    def total(self, held, factor, usable):
-        """Sum of factor [units] times gradient; units with usable False (bool [units]) add exactly zero."""
-        return reshape(weighted_sum(held, factor, usable, self.units), self.shape)
+    def total(self, held, factor):
+        """Sum of factor [units] times gradient. A unit of factor 0 adds exactly zero, NaN and infinite as it may be."""
+        return reshape(weighted_sum(held, factor, self.units), self.shape)
 
 
 def square_norms(rows, units, size):
@@ -61,14 +69,17 @@ def not_below_zero(squares):
     return select(less(squares, 0.0), zeros_like(squares), squares)
 
 
-def keep_usable(values, usable, shape):
-    """Zero what belongs to unusable units. Not a product with 0: what it drops may be NaN. `shape` is [units, 1...]."""
-    return select(reshape(usable, shape), values, zeros_like(values))
+def finite_or_zero(values):
+    """Zeros in the places of NaN and infinity, so that a factor of 0 leaves a unit out: 0 times NaN is NaN.
+
+    By value and not by unit: a mask that has to be broadcast costs MindSpore several times the memory of the values.
+    """
+    return select(is_finite(values), values, zeros_like(values))
 
 
-def weighted_sum(rows, factor, usable, units):
-    """Sum over units of factor times row [units, size], as [1, size]; unusable units add exactly zero."""
-    return product(reshape(factor, (1, units)), keep_usable(rows, usable, (units, 1)))
+def weighted_sum(rows, factor, units):
+    """Sum over units of factor times row [units, size], as [1, size]; units of factor 0 add exactly zero."""
+    return product(reshape(factor, (1, units)), finite_or_zero(rows))
 
 
 class LayerRule:
