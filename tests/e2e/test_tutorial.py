@@ -39,5 +39,6 @@ def test_tutorial_script(mode, mnist_sized_folder, tmp_path):
     assert float(line[0]) == 1e-3 and float(line[1]) > 500
     assert "next to no protection" in done.stdout
     assert "has passed the budget of 10" in done.stderr
-    assert float(re.search(r"^accuracy (\S+)", done.stdout, re.M).group(1)) > 0.5
+    # one epoch at learning rate 0.01 with unseeded noise: 0.45 to 0.6 where guessing gives 0.1
+    assert float(re.search(r"^accuracy (\S+)", done.stdout, re.M).group(1)) > 0.3
     assert (tmp_path / "trained_ckpt_file" / "checkpoint_lenet-1_234.ckpt").exists()
