@@ -238,9 +238,9 @@ def test_a_clipped_and_noised_gradient_gives_nothing_away():
     network = randomise(SmoothNet())
     clipped = clipped_gradient_fn(network, nn.CrossEntropyLoss(), norm_bound=1.0)
     noise = NoiseMechanismsFactory.create("Gaussian", norm_bound=1.0, initial_noise_multiplier=1.0)
-    true = np.concatenate([np.exp(-4 * image(i)) for i in range(3)])
+    true = np.concatenate([np.exp(-4 * image(i)) for i in range(2)])
     plain, private = [], []
-    for i in range(3):
+    for i in range(2):
         total = clipped(ms.Tensor(true[i:i + 1]), ms.Tensor(np.array([i], np.int32))).total
         released = [g + noise(g) for g in total]
         for gradients, found in ((total, plain), (released, private)):

@@ -23,17 +23,16 @@ def pictures(folder):
 @pytest.mark.slow
 def test_mnist_inversion_attack_compares_two_networks(tmp_path):
     rows = mnist_inversion_attack.main(["--smoke", "--output", str(tmp_path)])
-    assert [row[0].split(",")[0] for row in rows] == ["ordinary"] * 3 + ["DP"] * 3 + ["random pair"]
+    assert [row[0].split(",")[0] for row in rows] == ["ordinary"] * 2 + ["DP"] * 2 + ["random pair"]
     assert pictures(tmp_path) == {f"mnist_{name}_{layer}.png" for name in ("ordinary", "DP")
-                                  for layer in ("conv1", "relu2", "fc1")}
+                                  for layer in ("conv1", "fc1")}
 
 
 @pytest.mark.slow
 def test_cifar_black_box_falls_back_to_digits(tmp_path):
     rows = cifar_black_box.main(["--smoke", "--output", str(tmp_path)])
-    assert [row[:2] for row in rows] == [[layer, queries] for layer in ("conv1", "relu2")
-                                         for queries in ("same set", "same distribution", "random")]
-    assert len(pictures(tmp_path)) == 6
+    assert [row[:2] for row in rows] == [["conv1", queries] for queries in ("same set", "same distribution", "random")]
+    assert len(pictures(tmp_path)) == 3
 
 
 @pytest.mark.slow
@@ -45,6 +44,6 @@ def test_cifar_shadow_attack_falls_back_to_digits(tmp_path):
 
 @pytest.mark.slow
 def test_gradient_inversion_attacks_plain_and_private_gradients(tmp_path):
-    plain, private = gradient_inversion.main(["--smoke", "--images", "2", "--output", str(tmp_path)])
-    assert len(plain.recognised) == len(private.recognised) == 2
+    plain, private = gradient_inversion.main(["--smoke", "--images", "1", "--output", str(tmp_path)])
+    assert len(plain.recognised) == len(private.recognised) == 1
     assert pictures(tmp_path) == {"gradient_idlg_plain.png", "gradient_idlg_private.png"}

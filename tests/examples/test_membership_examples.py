@@ -81,47 +81,53 @@ def test_vgg16_has_its_published_size():
     assert count == 138_357_544 - convolutions + 2 * convolutions
 
 
-def run(name, *flags, folder):
-    """Run a script as a user does, from another folder; returns what it printed."""
-    done = subprocess.run([sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, flags)], cwd=folder, check=False,
-                          capture_output=True, text=True)
+def run(folder, code, *flags):
+    """Run code as a script in another folder; returns what it printed."""
+    done = subprocess.run([sys.executable, *code, *map(str, flags)], cwd=folder, check=False, capture_output=True,
+                          text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
 
-ALL_THREE = """
+# one process each: every further one would compile the networks again
+VGG16 = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from examples.privacy.membership_inference_attack import eval as evaluation, example_vgg_cifar, train
+from examples.privacy.membership_inference_attack import example_vgg_cifar, train
 flags = sys.argv[2:]
-trained = ["--pre_trained", train.main([*flags, "--ckpt_path", "checkpoints"])]
-evaluation.main([*flags, *trained])
-example_vgg_cifar.main([*flags, *trained])
+example_vgg_cifar.main([*flags, "--pre_trained", train.main([*flags, "--ckpt_path", "checkpoints"])])
 """
+SMALL_VGG = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from examples.privacy.membership_inference_attack import eval as evaluation, example_vgg_cifar
+example_vgg_cifar.main(["--smoke"])
+evaluation.main(["--smoke", "--pre_trained", "trained_ckpt_file/0-1_2.ckpt"])
+"""
+DOCUMENTED = re.compile(r"Method: (?:lr|knn), precision -?[\d.]+, accuracy [\d.]+, recall [\d.]+, auc [\d.]+")
+SIDE_BY_SIDE = re.compile(r"^(?:lr|knn)(?: +[\d.]+ \[[\d.]+, [\d.]+\](?: chance)?){2}$", re.MULTILINE)
 
 
 @pytest.mark.slow
 def test_vgg16_on_cifar100_files_from_training_to_attack(cifar100, tmp_path):
-    flags = ["--data_path", str(cifar100), "--image_size", "32", "--batch_size", "10", "--smoke"]
-    # one process: three would each compile VGG16
-    done = subprocess.run([sys.executable, "-c", ALL_THREE, str(SCRIPTS.parents[2]), *flags], cwd=tmp_path, check=False,
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "0-1_2.ckpt" in done.stdout and "on the training set" in done.stdout
-    assert re.search(r"Method: lr, precision -?[\d.]+, accuracy [\d.]+, recall [\d.]+, auc [\d.]+", done.stdout)
-    assert "Method: knn" in done.stdout and "tpr@0.1%fpr n/a" in done.stdout
+    output = run(tmp_path, ["-c", VGG16], SCRIPTS.parents[2], "--data_path", cifar100, "--image_size", 32,
+                 "--batch_size", 10, "--smoke")
+    assert "0-1_2.ckpt" in output and len(DOCUMENTED.findall(output)) == 2
+    assert "tpr@0.1%fpr n/a" in output and "epsilon" not in output
 
 
-def test_small_vgg_on_embedded_digits(tmp_path):
-    output = run("example_vgg_cifar", "--smoke", folder=tmp_path)
-    assert re.search(r"Method: lr, precision -?[\d.]+, accuracy [\d.]+, recall [\d.]+, auc [\d.]+", output)
-    assert (tmp_path / "trained_ckpt_file" / "0-1_2.ckpt").exists()
+@pytest.mark.slow
+def test_small_vgg_on_embedded_digits_with_and_without_privacy(tmp_path):
+    output = run(tmp_path, ["-c", SMALL_VGG], SCRIPTS.parents[2])
+    assert "== undefended" in output and "== epsilon 3" in output and "on the training set" in output
+    assert len(DOCUMENTED.findall(output)) == 4 and len(SIDE_BY_SIDE.findall(output)) == 2
 
 
 @pytest.mark.slow
 def test_lira_example(tmp_path):
-    output = run("membership_inference_lira", "--smoke", "--output", tmp_path, folder=tmp_path)
+    output = run(tmp_path, [SCRIPTS / "membership_inference_lira.py"], "--smoke", "--output", tmp_path)
     assert "undefended" in output and "epsilon 3" in output and "TPR@1%" in output
+    assert len(re.findall(r"mean AUC over 4 models: LOSS [\d.]+ \+- [\d.]+, RMIA", output)) == 2
     assert (tmp_path / "roc.png").stat().st_size > 10_000
     results = json.loads((tmp_path / "results.json").read_text())
     assert set(results) == {"undefended", "epsilon 3"}

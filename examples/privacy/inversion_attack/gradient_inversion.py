@@ -87,13 +87,14 @@ def main(given=None):
     scene = sc.digits(args.data_path, args.smoke)
     trained = args.method == "cosine"
     network = sc.victim(scene, args) if trained else SigmoidLeNet()
-    images, labels = sc.one_of_each_class(*scene.test, args.images)
+    digits, labels = sc.one_of_each_class(*scene.test)
     low, high = scene.bound
     if not trained:  # the papers' network takes pixels in [0, 1]
-        images, (low, high) = (images - low) / (high - low), (0.0, 1.0)
+        digits, (low, high) = (digits - low) / (high - low), (0.0, 1.0)
+    images, labels = digits[:args.images], labels[:args.images]
     reports = []
     for name, (found, guesses) in zip(("plain", "private"), invert(network, images, labels, (low, high), args)):
-        report = reconstruction_report(images, found, data_range=high - low)
+        report = reconstruction_report(images, found, data_range=high - low, references=digits)
         print(f"{name} gradients: {np.mean(guesses == labels):.0%} of the labels, images with a PSNR above 15 dB "
               f"{np.mean(report['psnr'].values > 15):.0%}\n{report.summary()}")
         sc.save_pictures(report, args, f"gradient_{args.method}_{name}", f"{args.method}, {name} gradients")

@@ -55,9 +55,9 @@ def defended(cfg):
     return train_private(network_of(cfg, norm="group"), digits_half(cfg, members=True), cfg.dp, cfg.dp.epochs)
 
 
-def audit(network, cfg, attacks):
+def audit(network, cfg, attacks, n_jobs=-1):
     """Fit and judge the attacks on one network, print the documented metrics; returns (metrics, AttackResults)."""
-    attack = MembershipInference(Model(network), n_jobs=-1)
+    attack = MembershipInference(Model(network), n_jobs)
     members, others = split_rows(cfg, True), split_rows(cfg, False)
     attack.train(members[0], others[0], attacks)
     metrics = attack.eval(members[1], others[1], METRICS)
@@ -96,7 +96,7 @@ def main(arguments=None):
     metrics_of, results_of = {}, {}
     for name, network in networks.items():
         print(f"== {name}")
-        metrics_of[name], results_of[name] = audit(network, cfg, attacks)
+        metrics_of[name], results_of[name] = audit(network, cfg, attacks, 1 if args.smoke else -1)
     compare(attacks, results_of)
     return metrics_of
 
