@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint check install clean
+.PHONY: demo test lint check-quick check-slow install clean
 
 install: $(STAMP)
 
@@ -29,14 +29,14 @@ lint: $(STAMP)
 # one thread a worker: MindSpore's threads wait actively and would take each other's cores
 PYTEST := OMP_NUM_THREADS=1 PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m pytest --dist loadfile
 
-check: $(STAMP)
+test: lint check-quick check-slow
+
+check-quick: $(STAMP)
 	$(PYTEST) -n 2 -m "not slow"
 
-# trainings, kills and jobs of several processes: one at a time
-test-slow: $(STAMP)
-	$(PYTEST) -n 1 -m slow
-
-test: lint check
+# trainings, kills and jobs of several processes
+check-slow: $(STAMP)
+	$(PYTEST) -n 2 -m slow
 
 clean:
 	rm -rf $(VENV)
