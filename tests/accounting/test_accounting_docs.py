@@ -34,6 +34,8 @@ def test_command_prints_what_is_shown(shown, capsys):
     command, _, expected = shown.partition("\n")
     name, *arguments = shlex.split(command)
     assert name == "mindarmour"
+    if "pld" in expected:
+        pytest.importorskip("dp_accounting")  # without the extra, RDP answers and says so
     try:
         cli.main(arguments)
     except SystemExit as stop:
