@@ -5,7 +5,26 @@ and returns factors; it never sees a gradient.
 """
 from mindspore import nn
 
-from mindarmour.privacy.diff_privacy.primitives import is_finite, larger, select, smaller, square_root, zeros_like
+from mindarmour.privacy.diff_privacy.primitives import (
+    add_all,
+    for_each,
+    is_finite,
+    larger,
+    partial,
+    select,
+    smaller,
+    square_root,
+    zeros_like,
+)
+
+
+def same_for_all(factor, squares):
+    """The factor once per Parameter."""
+    return for_each(partial(_first, factor), squares)
+
+
+def _first(factor, square):
+    return factor
 
 
 class FlatClipping(nn.Cell):
@@ -30,14 +49,11 @@ class FlatClipping(nn.Cell):
         Returns:
             tuple, (factors per parameter, each float32 [units]; norms before clipping, float32 [units]).
         """
-        total = squares[0]
-        for square in squares[1:]:
-            total = total + square
-        norms = square_root(total)
+        norms = square_root(add_all(squares))
         # the tiny constant only keeps 0 / 0 away; norms below the bound keep the factor 1
         factor = smaller(norm_bound / larger(norms, 1e-30), 1.0)
         factor = select(is_finite(norms), factor, zeros_like(norms))
-        return (factor,) * len(squares), norms
+        return same_for_all(factor, squares), norms
 
     @staticmethod
     def sensitivity(examples_per_unit, relation):

@@ -4,7 +4,8 @@ import math
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from mindarmour.privacy.diff_privacy.clipping import FlatClipping
+from mindarmour.privacy.diff_privacy.clipping import FlatClipping, same_for_all
+from mindarmour.privacy.diff_privacy.primitives import add_all
 from mindarmour.utils import _validate
 
 
@@ -105,12 +106,9 @@ class AutomaticClipping(nn.Cell):
 
     def construct(self, squares, norm_bound):
         """Factors of all units; see `clipping.FlatClipping.construct`."""
-        total = squares[0]
-        for square in squares[1:]:
-            total = total + square
-        norms = ops.sqrt(total)
+        norms = ops.sqrt(add_all(squares))
         factor = _zero_if_not_finite(norm_bound / (norms + self.stability), norms)
-        return (factor,) * len(squares), norms
+        return same_for_all(factor, squares), norms
 
     sensitivity = staticmethod(FlatClipping.sensitivity)
 

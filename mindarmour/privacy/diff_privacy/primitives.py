@@ -1,23 +1,34 @@
 """MindSpore's primitives as functions, for code inside the compiled step.
 
-MindSpore parses a Python function once but every Cell instance anew, and each method of a Tensor leads through several
-Python functions to its primitive. Compile time therefore asks for functions over primitives.
+Compile time asks for them. Each method of a Tensor leads through several Python functions to its primitive, and each
+turn of a loop over a tuple is compiled as a function of its own that takes the tuple apart and another one together:
+`for_each` does that outside of the graph. (LeNet-5's private step compiles in half the time without loops.)
 """
 from mindspore import ops
 
+add_all = ops.AddN()
 add_up = ops.ReduceSum()
 add_up_keeping_axes = ops.ReduceSum(True)
 average = ops.ReduceMean()
 batched_product = ops.BatchMatMul(transpose_b=True)
 both = ops.LogicalAnd()
 cast = ops.Cast()
+for_each = ops.Map()
 greater = ops.Greater()
 is_finite = ops.IsFinite()
 larger = ops.Maximum()
 less = ops.Less()
+multiply = ops.Mul()
+partial = ops.Partial()
 product = ops.MatMul()
 reshape = ops.Reshape()
 select = ops.Select()
 smaller = ops.Minimum()
 square_root = ops.Sqrt()
+zero_if_not_finite = ops.NanToNum(0.0, 0.0, 0.0)
 zeros_like = ops.ZerosLike()
+
+
+def at(values, place):
+    """`values[place]`, for `for_each`."""
+    return values[place]

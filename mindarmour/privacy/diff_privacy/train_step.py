@@ -15,6 +15,16 @@ from mindarmour.privacy.accounting import Ledger
 from mindarmour.privacy.accounting.events import FULL, ZERO_OUT, Sampling
 from mindarmour.privacy.diff_privacy.grads.accumulate import engine_for
 from mindarmour.privacy.diff_privacy.parallel import is_main_rank, parameter_facts, plan_facts, require_agreement
+from mindarmour.privacy.diff_privacy.primitives import (
+    add_up,
+    cast,
+    for_each,
+    greater,
+    less,
+    multiply,
+    partial,
+    reshape,
+)
 from mindarmour.privacy.errors import PrivacyWarning
 
 # Steps between two looks at the counter of dropped units: each look waits for the device.
@@ -38,22 +48,20 @@ class _Update(nn.Cell):
 
     def construct(self, totals, norms, loss, bad, normals, multiplier, fraction_noise, real_units, real_rows):
         bound = self.norm_bound + 0.0
-        stddev = multiplier * bound
-        noised = ()
-        for i in self.order:
-            noised += (totals[i] + normals[i] * stddev,)
-        unclipped = (real_units * (norms < bound).astype(ms.float32)).sum()
+        noised = for_each(partial(_noised, totals, normals, multiplier * bound), self.order)
+        unclipped = add_up(multiply(real_units, cast(less(norms, bound), ms.float32)), ())
         # centred, so that a vanishing unit moves it by half a unit only
-        fraction = (unclipped - 0.5 * real_units.sum()) / self.expected_units + fraction_noise
+        fraction = (unclipped - 0.5 * add_up(real_units, ())) / self.expected_units + fraction_noise
         if self.over_ranks is not None:
             noised, fraction, loss, bad = self.over_ranks(noised, fraction, loss, bad, real_rows)
-        gradients = ()
-        for total in noised:
-            gradients += (total * self.factor,)
-        loss = ops.depend(loss, self.update(gradients))
+        loss = ops.depend(loss, self.update(for_each(partial(multiply, self.factor), noised)))
         if self.clip_mech is not None:
             loss = ops.depend(loss, ops.assign(self.norm_bound, self.clip_mech.next_bound(0.5 + fraction, bound)))
         return loss, bad
+
+
+def _noised(totals, normals, stddev, place):
+    return totals[place] + multiply(normals[place], stddev)
 
 
 class _RealUnits(nn.Cell):
@@ -61,10 +69,10 @@ class _RealUnits(nn.Cell):
 
     def __init__(self, units):
         super().__init__()
-        self.units = units
+        self.split = (units, -1)
 
     def construct(self, is_real):
-        return (is_real.reshape(self.units, -1).sum(axis=1) > 0).astype(ms.float32)
+        return cast(greater(add_up(reshape(is_real, self.split), 1), 0.0), ms.float32)
 
 
 class _CompiledStep(nn.Cell):
@@ -80,7 +88,7 @@ class _CompiledStep(nn.Cell):
     def construct(self, normals, multiplier, fraction_noise, is_real, *columns):
         totals, norms, loss, bad = self.clip(is_real, *columns)
         return self.update(totals, norms, loss, bad, normals, multiplier, fraction_noise, self.real_units(is_real),
-                           is_real.sum())
+                           add_up(is_real, ()))
 
 
 class _HostStep(nn.Cell):
@@ -110,10 +118,7 @@ class _Clip(nn.Cell):
     def construct(self, is_real, *columns):
         totals, norms, loss, bad = self.engine(self.norm_bound * self.loss_scale, is_real, *columns)
         if self.loss_scale != 1.0:
-            scaled = totals
-            totals = ()
-            for total in scaled:
-                totals += (total / self.loss_scale,)
+            totals = for_each(partial(multiply, 1.0 / self.loss_scale), totals)
             norms = norms / self.loss_scale
             loss = loss / self.loss_scale
         return totals, norms, loss, bad

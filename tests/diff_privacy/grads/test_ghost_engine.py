@@ -203,7 +203,7 @@ def test_frozen_layers_are_not_read():
     for parameter in network[0].get_parameters():
         parameter.requires_grad = False
     engine = GhostEngine(network, cross_entropy(), FlatClipping(), ROWS, vectors())
-    assert engine.reads == ((0, 2), (0, 2))  # weight and bias of the other layer, from its two taps
+    assert engine.reads == ((0, 1), (0, 1))  # weight and bias of the other layer, from its two taps
 
 
 class WithIdleLayer(nn.Cell):

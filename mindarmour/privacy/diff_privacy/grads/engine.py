@@ -71,11 +71,11 @@ class UnitWeights(nn.Cell):
 
     def __init__(self, units, reduction):
         super().__init__()
-        self.units = units
+        self.split = (units, -1)
         self.sums = reduction == "sum"
 
     def construct(self, is_real):
-        rows = reshape(is_real, (self.units, -1))
+        rows = reshape(is_real, self.split)
         if self.sums:
             return rows
         return rows / larger(add_up_keeping_axes(rows, 1), 1.0)

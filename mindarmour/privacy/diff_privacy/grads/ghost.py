@@ -21,10 +21,14 @@ from mindarmour.privacy.diff_privacy.grads.survey import survey
 from mindarmour.privacy.diff_privacy.grads.taps import TapMaker, twin
 from mindarmour.privacy.diff_privacy.primitives import (
     add_up,
+    at,
     both,
     cast,
+    for_each,
     greater,
     is_finite,
+    multiply,
+    partial,
     reshape,
     select,
     zeros_like,
@@ -58,6 +62,7 @@ class GhostEngine(nn.Cell):
         self.units = units
         self.weights = UnitWeights(units, loss_reduction(loss_fn))
         self.scalar_loss = found.loss_scale is not None
+        self.masks = tuple((found.rows,) + (1,) * (column.ndim - 1) for column in columns)
         self._build(network, loss_fn, found)
 
     def _build(self, network, loss_fn, found):
@@ -81,61 +86,66 @@ class GhostEngine(nn.Cell):
         axes = [(shape, axis) for site in found.sites for shape, axis in zip(site.recorded, site.axes)]
         before = [math.prod(shape[:axis]) if i in make.gradients else 0 for i, (shape, axis) in enumerate(axes)]
         self.before = (*before, *(1 for _ in copies))
+        self.flat = (found.rows,)
 
     def _collect(self, network, found):
-        """The gradients in the order of the Parameters, and the range of taps that each of them reads."""
+        """The gradients in the order of the Parameters, and the places of the taps that each of them reads."""
         gradients, first = {}, 0
         for site in found.sites:
-            reads = (first, first + len(site.axes))
+            reads = tuple(range(first, first + len(site.axes)))
             first += len(site.axes)
             for name, parameter in site.trainable().items():
                 gradients[id(parameter)] = (site.gradient(name, self.units), reads)
         for place, item in enumerate(found.lone, first):
             rows = RowsGradient(self.units, item.parameter.shape, found.rows)
-            gradients[id(item.parameter)] = (rows, (place, place + 1))
-        chosen = [gradients.get(id(p)) or (NoGradient(self.units, p.shape), (0, 0)) for p in network.trainable_params()]
-        self.gradients = nn.CellList([gradient for gradient, _ in chosen], auto_prefix=False)
+            gradients[id(item.parameter)] = (rows, (place,))
+        chosen = [gradients.get(id(p)) or (NoGradient(self.units, p.shape), ()) for p in network.trainable_params()]
+        self.hold = tuple(gradient.hold for gradient, _ in chosen)
+        self.squares = tuple(gradient.squares for gradient, _ in chosen)
+        self.total = tuple(gradient.total for gradient, _ in chosen)
         self.reads = tuple(reads for _, reads in chosen)
 
     def construct(self, norm_bound, is_real, *columns):
         weights = self.refresh(self.weights(is_real))
-        (total, losses), readings = self.backward(reshape(weights, (-1,)), *self._filled(is_real, columns))
+        columns = for_each(partial(_filled, greater(is_real, 0.0)), columns, self.masks)
+        (total, losses), readings = self.backward(reshape(weights, self.flat), *columns)
         losses = ops.depend(losses, total)
         if self.scalar_loss:
-            readings = self._weighted(readings, weights)
-        held, squares = (), ()
-        for gradient, reads in zip(self.gradients, self.reads):
-            kept = gradient.hold(*readings[reads[0]:reads[1]])
-            held += (kept,)
-            squares += (gradient.squares(kept),)
-        factors, norms = self.rule(squares, norm_bound)
+            readings = for_each(partial(_weighted, weights), readings, self.before)
+        held = for_each(partial(_hold, readings), self.hold, self.reads)
+        factors, norms = self.rule(for_each(_squares, self.squares, held), norm_bound)
         filled = greater(add_up(weights, 1), 0.0)
         norms = select(filled, norms, zeros_like(norms))
         finite = is_finite(norms)
-        usable = both(finite, filled)
-        totals = ()
-        for gradient, kept, factor in zip(self.gradients, held, factors):
-            # one after the other, so that their temporaries never stand side by side
-            factor = ops.depend(select(usable, factor, zeros_like(factor)), totals)
-            totals += (gradient.total(kept, factor),)
+        totals = for_each(partial(_total, both(finite, filled)), self.total, held, factors)
         return totals, norms, real_mean(losses, is_real), add_up(1.0 - cast(finite, ms.float32), ())
 
-    def _filled(self, is_real, columns):
-        """The batch with zeros in its holes, so that what a hole holds cannot reach anything."""
-        results = ()
-        for column in columns:
-            present = reshape(is_real > 0, (column.shape[0],) + (1,) * (column.ndim - 1))
-            results += (select(present, column, zeros_like(column)),)
-        return results
 
-    def _weighted(self, readings, weights):
-        """Output gradients times the weights of their rows, where the loss could not be weighted."""
-        rows = weights.size
-        results = ()
-        for reading, before in zip(readings, self.before):
-            if before:  # the size of the axes before the batch axis; 0 for what is no gradient
-                rows_apart = reading.reshape(before, rows, -1)
-                weight = ops.broadcast_to(weights.reshape(1, rows, 1), rows_apart.shape)
-                reading = ops.select(weight > 0, rows_apart * weight, ops.zeros_like(rows_apart)).reshape(reading.shape)
-            results += (reading,)
-        return results
+def _filled(present, column, mask):
+    """The column with zeros in its holes, so that what a hole holds cannot reach anything."""
+    return select(reshape(present, mask), column, zeros_like(column))
+
+
+def _weighted(weights, reading, before):
+    """Output gradients times the weights of their rows, where the loss could not be weighted.
+
+    `before` is the size of the axes before the batch axis; 0 for what is no gradient.
+    """
+    if not before:
+        return reading
+    rows_apart = reshape(reading, (before, weights.size, -1))
+    weight = ops.broadcast_to(reshape(weights, (1, weights.size, 1)), rows_apart.shape)
+    kept = select(greater(weight, 0.0), multiply(rows_apart, weight), zeros_like(rows_apart))
+    return reshape(kept, reading.shape)
+
+
+def _hold(readings, hold, reads):
+    return hold(*for_each(partial(at, readings), reads))
+
+
+def _squares(squares, held):
+    return squares(held)
+
+
+def _total(usable, total, held, factor):
+    return total(held, select(usable, factor, zeros_like(factor)))

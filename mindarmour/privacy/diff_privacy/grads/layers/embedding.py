@@ -9,12 +9,11 @@ from mindarmour.privacy.diff_privacy.grads.layers.products import FLOPS_PER_FLOA
 from mindarmour.privacy.diff_privacy.grads.layers.registry import (
     LayerRule,
     UnitGradient,
-    finite_or_zero,
     not_below_zero,
     register_layer,
 )
 from mindarmour.privacy.diff_privacy.grads.taps import TappedCell
-from mindarmour.privacy.diff_privacy.primitives import batched_product, reshape
+from mindarmour.privacy.diff_privacy.primitives import batched_product, reshape, zero_if_not_finite
 
 _cast = ops.Cast()
 _equal = ops.Equal()
@@ -51,7 +50,7 @@ class PairsGradient(UnitGradient):
 
     def total(self, held, factor):
         indices, b = held
-        b = finite_or_zero(b) * reshape(factor, self.unit_shape)
+        b = zero_if_not_finite(b) * reshape(factor, self.unit_shape)
         return _scatter(reshape(b, self.rows), _cast(reshape(indices, self.flat), ms.int32), self.vocabulary)
 
 

@@ -6,11 +6,10 @@ from mindspore import Tensor, nn, ops
 
 from mindarmour.privacy.diff_privacy.grads.layers.registry import (
     UnitGradient,
-    finite_or_zero,
     not_below_zero,
     square_norms,
 )
-from mindarmour.privacy.diff_privacy.primitives import add_up, batched_product, reshape
+from mindarmour.privacy.diff_privacy.primitives import add_up, batched_product, reshape, zero_if_not_finite
 
 _product_of_transposed = ops.MatMul(transpose_a=True)
 _batched_product_of_transposed = ops.BatchMatMul(transpose_a=True)
@@ -82,7 +81,7 @@ class _Factored(UnitGradient):
 
     def total(self, held, factor):
         a, b = held
-        a, b = finite_or_zero(a), finite_or_zero(b) * reshape(factor, self.unit_shape)
+        a, b = zero_if_not_finite(a), zero_if_not_finite(b) * reshape(factor, self.unit_shape)
         return reshape(_product_of_transposed(reshape(b, self.b_flat), reshape(a, self.a_flat)), self.shape)
 
 
@@ -123,9 +122,10 @@ class SumOverPositions(UnitGradient):
         axis = axis % len(output)
         before = output[0] // units * math.prod(output[1:axis])
         self.split = (units, before, output[axis], math.prod(output[axis + 1:]))
+        self.one_position = self.split[1] == self.split[3] == 1
 
     def construct(self, *taps):
-        return add_up(reshape(taps[-1], self.split), (1, 3))
+        return taps[-1] if self.one_position else add_up(reshape(taps[-1], self.split), (1, 3))
 
 
 class NoGradient(UnitGradient):

@@ -6,11 +6,11 @@ from mindspore import nn
 from mindarmour.privacy.diff_privacy.grads.taps import InputAndOutput
 from mindarmour.privacy.diff_privacy.primitives import (
     batched_product,
-    is_finite,
     less,
     product,
     reshape,
     select,
+    zero_if_not_finite,
     zeros_like,
 )
 
@@ -69,17 +69,13 @@ def not_below_zero(squares):
     return select(less(squares, 0.0), zeros_like(squares), squares)
 
 
-def finite_or_zero(values):
-    """Zeros in the places of NaN and infinity, so that a factor of 0 leaves a unit out: 0 times NaN is NaN.
-
-    By value and not by unit: a mask that has to be broadcast costs MindSpore several times the memory of the values.
-    """
-    return select(is_finite(values), values, zeros_like(values))
-
-
 def weighted_sum(rows, factor, units):
-    """Sum over units of factor times row [units, size], as [1, size]; units of factor 0 add exactly zero."""
-    return product(reshape(factor, (1, units)), finite_or_zero(rows))
+    """Sum over units of factor times row [units, size], as [1, size]; units of factor 0 add exactly zero.
+
+    NaN and infinity go first, since 0 times NaN is NaN; by value and not by unit, since a mask that has to be
+    broadcast costs MindSpore several times the memory of the values.
+    """
+    return product(reshape(factor, (1, units)), zero_if_not_finite(rows))
 
 
 class LayerRule:
