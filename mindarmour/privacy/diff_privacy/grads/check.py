@@ -44,32 +44,34 @@ def _refuse_if_inexact(network, loss_fn, columns):
     with eager():
         # built in here too: built in graph mode, its gradient function would be compiled, just for these rows
         engine = GhostEngine(quiet, loss_fn, FlatClipping(), ROWS, rows)
-        gradients = _row_gradients(quiet, loss_fn, rows)
+        losses, gradients = _row_by_row(quiet, loss_fn, rows)
         norms = np.array([np.sqrt(sum(float((g ** 2).sum()) for g in row)) for row in gradients])
         if not np.all(np.isfinite(norms)):
             _refuse(network, "", "the gradient of one of the first rows is not finite, so nothing can be compared.")
         # a bound below every norm, so that each row gets another factor
         bound = max(float(norms.min()) * 0.5, 1e-3 * float(norms.max()), 1e-12)
         totals, found, _, _ = engine(Tensor(bound, ms.float32), ops.ones(ROWS, ms.float32), *rows)
-        _compare(network, gradients, norms, bound, [t.asnumpy() for t in totals], found.asnumpy())
+        difference = _difference(network, gradients, norms, bound, [t.asnumpy() for t in totals], found.asnumpy())
+        if difference is not None and _row_by_row(quiet, loss_fn, rows)[0] != losses:
+            _refuse(network, "", "it draws random numbers outside of dropout layers, so runs cannot be compared.")
+        if difference is not None:
+            _refuse(network, *difference)
 
 
-def _row_gradients(network, loss_fn, rows):
-    """Float32 gradients of each row, by the definition."""
+def _row_by_row(network, loss_fn, rows):
+    """(losses, float32 gradients) of each row, by the definition."""
     parameters = tuple(network.trainable_params())
     gradient = ops.value_and_grad(RowLoss(network, loss_fn), None, parameters)
-    results, again = [], None
+    losses, results = [], []
     for i in range(ROWS):
-        row = tuple(column[i:i + 1] for column in rows)
-        loss, found = gradient(*row)
+        loss, found = gradient(*(column[i:i + 1] for column in rows))
+        losses.append(float(loss))
         results.append([g.asnumpy().astype(np.float32) for g in found])
-        again = float(gradient(*row)[0]) if i == 0 else again
-        if i == 0 and again != float(loss):
-            _refuse(network, "", "it draws random numbers outside of dropout layers, so runs cannot be compared.")
-    return results
+    return losses, results
 
 
-def _compare(network, gradients, norms, bound, totals, found):
+def _difference(network, gradients, norms, bound, totals, found):
+    """(name of the Parameter or '', what differs), or None if nothing does."""
     names = [p.name for p in network.trainable_params()]
     factors = np.minimum(1.0, bound / np.maximum(norms, 1e-30))
     scale = bound * ROWS
@@ -77,11 +79,12 @@ def _compare(network, gradients, norms, bound, totals, found):
         expected = sum(f * row[index] for f, row in zip(factors, gradients))
         error = float(np.linalg.norm(expected - totals[index])) / scale
         if not error <= TOLERANCE:
-            _refuse(network, name, f"the gradient of '{name}' differs from the plain loop's by {error:.1e} of the "
-                    f"norm bound. Something reads the Parameter behind the layer, or rows depend on each other.")
+            return name, (f"the gradient of '{name}' differs from the plain loop's by {error:.1e} of the norm bound. "
+                          f"Something reads the Parameter behind the layer, or rows depend on each other.")
     error = float(np.max(np.abs(found - norms) / np.maximum(norms, 1e-3 * norms.max() + 1e-30)))
     if not error <= TOLERANCE:
-        _refuse(network, "", f"gradient norms differ from the plain loop's by a factor of {1 + error:.4g}.")
+        return "", f"gradient norms differ from the plain loop's by a factor of {1 + error:.4g}."
+    return None
 
 
 def _refuse(network, parameter, reason):

@@ -7,7 +7,7 @@ from mindspore import Tensor, nn, ops
 from mindarmour.privacy.diff_privacy.grads.layers.products import SumOverPositions
 from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, UnitGradient, register_layer
 from mindarmour.privacy.diff_privacy.grads.taps import InputAndOutput, OutputOnly
-from mindarmour.privacy.diff_privacy.primitives import add_up, reshape
+from mindarmour.privacy.diff_privacy.primitives import add_up, batched_product, reshape
 
 
 def _read(cell, make):
@@ -62,11 +62,14 @@ class GroupScaleGradient(UnitGradient):
         super().__init__(units, cell.gamma.shape)
         self.one, self.zero = Tensor(np.ones(self.shape, np.float32)), Tensor(np.zeros(self.shape, np.float32))
         self.groups, self.eps = cell.num_groups, cell.eps
-        self.split = (units, output[0] // units, output[1], math.prod(output[2:]))
+        self.planes = (output[0] * output[1], 1, math.prod(output[2:]))
+        self.split = (units, output[0] // units, output[1])
 
     def construct(self, x, dy):
         normalised = ops.group_norm(x, self.groups, self.one, self.zero, self.eps)
-        return add_up(reshape(normalised * dy, self.split), (1, 3))
+        # dot products, which need no room for the products themselves
+        similar = batched_product(reshape(normalised, self.planes), reshape(dy, self.planes))
+        return add_up(reshape(similar, self.split), 1)
 
 
 @register_layer(nn.GroupNorm)
