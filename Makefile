@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint check-quick check-slow install clean
+.PHONY: demo test lint check check-quick install clean
 
 install: $(STAMP)
 
@@ -29,14 +29,15 @@ lint: $(STAMP)
 # one thread a worker: MindSpore's threads wait actively and would take each other's cores
 PYTEST := OMP_NUM_THREADS=1 PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m pytest --dist loadfile --durations=20
 
-test: lint check-quick check-slow
+test: lint check
 
+# everything in one run: the long trainings and jobs of several processes fill the gaps of the short tests
+check: $(STAMP)
+	$(PYTEST) -n 2
+
+# without trainings, kills and jobs of several processes
 check-quick: $(STAMP)
 	$(PYTEST) -n 2 -m "not slow"
-
-# trainings, kills and jobs of several processes
-check-slow: $(STAMP)
-	$(PYTEST) -n 2 -m slow
 
 clean:
 	rm -rf $(VENV)

@@ -1,4 +1,4 @@
-"""The public tutorial's script runs, unchanged on 60,000 images in graph mode, on a fifth of them in PyNative mode."""
+"""The public tutorial's script runs, unchanged on 60,000 images in graph mode, on 4,000 in PyNative mode."""
 import os
 import re
 import subprocess
@@ -25,7 +25,7 @@ def idx_folder(folder, copies):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode, copies, steps, accuracy", [("graph", 15, 234, 0.3), ("pynative", 3, 46, 0.05)])
+@pytest.mark.parametrize("mode, copies, steps, accuracy", [("graph", 15, 234, 0.3), ("pynative", 1, 15, 0.05)])
 def test_tutorial_script(mode, copies, steps, accuracy, tmp_path):
     idx_folder(tmp_path / "mnist", copies)
     # on fewer images only what counts them differs: the steps of an epoch, the number of samples
