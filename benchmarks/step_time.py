@@ -5,6 +5,7 @@
 """
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -40,10 +41,13 @@ def make_step(engine, name, batch):
     return step
 
 
-def measure(name, batch, engines, rounds, mode="graph"):
-    """One result per engine: times of a step, ratios to the plain step, and what a process of its own tells."""
-    results = [{"network": name, "batch": batch, "engine": engine, **alone(name, batch, engine, mode)}
-               for engine in engines]
+def measure(name, batch, engines, rounds, mode="graph", starts=3):
+    """One result per engine: times of a step, ratios to the plain step, and what processes of its own tell."""
+    apart = {engine: [] for engine in engines}
+    for _ in range(starts):
+        for engine in engines:
+            apart[engine].append(alone(name, batch, engine, mode))
+    results = [{"network": name, "batch": batch, "engine": engine, **_medians(apart[engine])} for engine in engines]
     steps = {engine: make_step(engine, name, batch) for engine in engines}
     baseline = "plain" if "plain" in engines else engines[0]
     found = timing.summary(timing.interleaved(steps, rounds), baseline)
@@ -58,22 +62,27 @@ def alone(name, batch, engine, mode):
     return json.loads(output.splitlines()[-1])
 
 
+def _medians(runs):
+    return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+
+
 def _print_alone(engine, name, batch):
     before = timing.peak_megabytes()
     step = make_step(engine, name, batch)
     first = timing.seconds_of(step)
     for _ in range(3):
         step()
-    print(json.dumps({"first_call_s": first, "peak_mb": timing.peak_megabytes() - before}))
+    peak = timing.peak_megabytes()
+    print(json.dumps({"first_call_s": first, "peak_mb": peak, "added_mb": peak - before}))
 
 
 def table(results):
     """The results as Markdown."""
     rows = [(r["network"], r["batch"], r["engine"], f"{r['first_call_s']:.1f}", f"{r['median_ms']:.1f}",
-             f"{r['min_ms']:.1f}", f"{r['ratio']:.2f}", f"{r['min_ratio']:.2f}", f"{r['peak_mb']:.0f}")
-            for r in results]
+             f"{r['min_ms']:.1f}", f"{r['ratio']:.2f}", f"{r['min_ratio']:.2f}", f"{r['peak_mb']:.0f}",
+             f"{r['added_mb']:.0f}") for r in results]
     return timing.markdown(("network", "batch", "engine", "first call s", "median ms", "min ms", "ratio (median)",
-                            "ratio (min)", "peak MB"), rows)
+                            "ratio (min)", "peak MB", "added MB"), rows)
 
 
 def arguments(argv=None):
@@ -83,6 +92,7 @@ def arguments(argv=None):
     parser.add_argument("--batches", nargs="+", type=int, default=[64, 256])
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=["plain", "ghost", "vmap"])
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--starts", type=int, default=3, help="processes that measure first call and memory")
     parser.add_argument("--mode", choices=("graph", "pynative"), default="graph")
     parser.add_argument("--json", help="write the results to this file")
     parser.add_argument("--alone", choices=ENGINES, help=argparse.SUPPRESS)
@@ -99,7 +109,7 @@ def main(argv=None):
     results = []
     for name in args.networks:
         for batch in args.batches:
-            results += measure(name, batch, args.engines, args.rounds, args.mode)
+            results += measure(name, batch, args.engines, args.rounds, args.mode, args.starts)
             print(table(results[-len(args.engines):]), flush=True)
     facts = {**timing.machine(), "mindspore": ms.__version__, "mode": args.mode, "rounds": args.rounds}
     print("\n" + ", ".join(f"{key} {value}" for key, value in facts.items()))

@@ -27,10 +27,10 @@ def test_step_time_runs(tmp_path, capsys):
     target = tmp_path / "result.json"
     try:
         results = step_time.main(["--networks", "mlp-64", "--batches", "8", "--engines", "plain", "ghost",
-                                  "--rounds", "2", "--json", str(target)])
+                                  "--rounds", "2", "--starts", "1", "--json", str(target)])
     finally:
         ms.set_context(mode=ms.PYNATIVE_MODE)
     assert json.loads(target.read_text())["results"] == results
     assert [r["engine"] for r in results] == ["plain", "ghost"]
-    assert all(r["first_call_s"] > 0 and r["peak_mb"] > 0 and r["median_ms"] > 0 for r in results)
+    assert all(r["first_call_s"] > 0 and r["peak_mb"] > r["added_mb"] > 0 and r["median_ms"] > 0 for r in results)
     assert "| mlp-64 | 8 | ghost |" in capsys.readouterr().out

@@ -369,7 +369,9 @@ def test_replace_batch_norm_makes_a_network_trainable():
 def test_no_warning_in_a_clean_run():
     with warnings.catch_warnings():
         warnings.simplefilter("error", PrivacyWarning)
-        model_of(dense()).train(1, dataset_of(batch_for("dense", ROWS)))
+        model = model_of(dense())
+        model.train(1, dataset_of(batch_for("dense", ROWS)))
+    assert model.ledger.steps == 1
 
 
 def test_mixed_precision_clips_in_full_precision():

@@ -134,7 +134,7 @@ def test_judging_arrays_does_not_import_mindspore():
             "s = e.Signals(np.eye(2), np.array([0, 0]), np.array([1, 0])); e.LossAttack()(s).ci('auc');"
             "e.collect_signals(lambda x: x, (np.eye(2), np.arange(2)), None, progress=False);"
             "assert 'mindspore' not in sys.modules and 'sklearn' not in sys.modules")
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def fake(**changes):

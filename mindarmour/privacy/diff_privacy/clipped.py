@@ -11,6 +11,7 @@ from mindarmour.privacy.diff_privacy.grads.accumulate import check_physical_batc
 from mindarmour.privacy.diff_privacy.grads.engine import ENGINES
 from mindarmour.privacy.diff_privacy.parallel import current_ranks
 from mindarmour.utils import _validate
+from mindarmour.utils.compiled import Compiled
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class ClippedSum:
     examples_per_unit: int
 
 
-class _Jitted(nn.Cell):
+class _Jitted(Compiled):
     """An engine as one graph in PyNative mode too, where it would be traced at each call."""
 
     def __init__(self, engine):

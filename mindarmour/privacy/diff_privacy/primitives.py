@@ -19,6 +19,7 @@ is_finite = ops.IsFinite()
 larger = ops.Maximum()
 less = ops.Less()
 multiply = ops.Mul()
+ones_like = ops.OnesLike()
 partial = ops.Partial()
 product = ops.MatMul()
 reshape = ops.Reshape()
@@ -27,6 +28,11 @@ smaller = ops.Minimum()
 square_root = ops.Sqrt()
 zero_if_not_finite = ops.NanToNum(0.0, 0.0, 0.0)
 zeros_like = ops.ZerosLike()
+
+
+def when(value, other):
+    """`value`, but not before `other` is there, so that what is made of it does not wait in memory."""
+    return ops.depend(value, other)
 
 
 def at(values, place):

@@ -26,6 +26,7 @@ from mindarmour.privacy.diff_privacy.primitives import (
     reshape,
 )
 from mindarmour.privacy.errors import PrivacyWarning
+from mindarmour.utils.compiled import Compiled
 
 # Steps between two looks at the counter of dropped units: each look waits for the device.
 _LOOK_EVERY = 50
@@ -75,7 +76,7 @@ class _RealUnits(nn.Cell):
         return cast(greater(add_up(reshape(is_real, self.split), 1), 0.0), ms.float32)
 
 
-class _CompiledStep(nn.Cell):
+class _CompiledStep(Compiled):
     """Engine and update in one graph, in PyNative mode too: there the engine would be traced at each step."""
 
     def __init__(self, clip, update, real_units):

@@ -21,6 +21,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindarmour.utils import _validate as check
+from mindarmour.utils.compiled import Compiled
 
 # relative to the length of the weights: a long step crosses kinks of ReLU, a short one drowns in rounding
 STEPS = (1e-5, 1e-4, 3e-5, 3e-4, 1e-3, 3e-6, 1e-6)
@@ -58,7 +59,7 @@ class LossOfBatch(nn.Cell):
         return self.loss_fn(self.network(images), labels)
 
 
-class WeightGradient(nn.Cell):
+class WeightGradient(Compiled):
     """Gradient in the weights, at weights that are an input. Assigning inside the graph is what a compiled
     function sees in both modes; under PyNative it does not see an assignment made outside."""
 
@@ -75,7 +76,7 @@ class WeightGradient(nn.Cell):
         return self.gradient(images, labels)
 
 
-class InputGradient(nn.Cell):
+class InputGradient(Compiled):
     """Gradient in the images (and in the labels, if they are probabilities), at weights that are an input."""
 
     def __init__(self, loss, parameters, positions):

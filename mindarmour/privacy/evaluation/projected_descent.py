@@ -15,6 +15,7 @@ from mindspore import Tensor, nn, ops
 from tqdm import tqdm
 
 from mindarmour.utils import _validate as check
+from mindarmour.utils.compiled import Compiled
 
 METHODS = ("adam", "sign")
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -66,7 +67,7 @@ class _Total(nn.Cell):
         return losses.sum(), losses
 
 
-class _Step(nn.Cell):
+class _Step(Compiled):
     """One step, compiled for the weights of this moment: under PyNative a compiled cell does not see later ones,
     so every search builds its own."""
 

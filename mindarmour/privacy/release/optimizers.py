@@ -15,12 +15,13 @@ from mindarmour.privacy.diff_privacy.clipping import FlatClipping
 from mindarmour.privacy.diff_privacy.noise import NoiseSource
 from mindarmour.privacy.diff_privacy.parallel import refuse_several_ranks
 from mindarmour.utils import _validate
+from mindarmour.utils.compiled import Compiled
 
 # A batch clipped as one vector moves from one point of the ball of radius C to another.
 _BATCH_SENSITIVITY = 2.0
 
 
-class _NoisedUpdate(nn.Cell):
+class _NoisedUpdate(Compiled):
     """Clip as one vector if asked to, add noise, divide, update: one compiled step."""
 
     def __init__(self, optimizer, clips):

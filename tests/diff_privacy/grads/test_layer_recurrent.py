@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from mindspore import Tensor, nn, ops
 
 from mindarmour.privacy.diff_privacy.clipping import FlatClipping
-from mindarmour.privacy.diff_privacy.grads.check import refuse_if_inexact
 from mindarmour.privacy.diff_privacy.grads.choose import choose_engine
+from mindarmour.privacy.diff_privacy.grads.ghost import GhostEngine
 from mindarmour.privacy.diff_privacy.grads.layers import recurrent
 from mindarmour.privacy.diff_privacy.grads.vmap import VmapEngine
 from mindarmour.privacy.errors import UnsupportedLayerError
@@ -142,7 +142,8 @@ def test_frozen_recurrent_parameters_and_dropout():
     layer = nn.LSTM(2, 3, 2, dropout=0.5, batch_first=True)
     layer.w_hh_list[0].requires_grad = layer.b_ih_list[1].requires_grad = False
     columns = (Tensor(normal(3, 3, 2)),)
-    refuse_if_inexact(LossOf(Reads(layer, "output")), None, columns)
+    engine, _ = choose_engine("ghost", LossOf(Reads(layer, "output")), None, FlatClipping(), 3, columns)
+    assert isinstance(engine, GhostEngine)
 
 
 class TwoLayers(nn.Cell):

@@ -5,9 +5,10 @@ from mindspore import nn, ops
 from mindarmour.privacy.diff_privacy.grads.choose import choose_engine
 from mindarmour.privacy.diff_privacy.grads.engine import zeros_like_parameters
 from mindarmour.utils import _validate
+from mindarmour.utils.compiled import Compiled
 
 
-class _AddPart(nn.Cell):
+class _AddPart(Compiled):
     """The engine on one part, its totals added to the running ones."""
 
     def __init__(self, engine):

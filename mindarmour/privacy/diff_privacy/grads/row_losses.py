@@ -10,7 +10,18 @@ from mindspore import nn, ops
 
 from mindarmour.privacy.diff_privacy.grads.engine import loss_reduction
 from mindarmour.privacy.diff_privacy.grads.taps import shell
-from mindarmour.privacy.diff_privacy.primitives import add_up, average, cast, reshape, select, zeros_like
+from mindarmour.privacy.diff_privacy.primitives import (
+    add_up,
+    average,
+    cast,
+    greater,
+    larger,
+    multiply,
+    ones_like,
+    reshape,
+    select,
+    zeros_like,
+)
 
 # Their unreduced values are exactly what they return for the rows one by one. Mapping works too, but MindSpore unrolls
 # the gradient of some mapped operators over the rows, and then compiles for minutes at a batch of hundreds.
@@ -48,25 +59,21 @@ class ClassLoss(nn.Cell):
         self.loss_fn.__dict__.update(reduction="none")
 
     def construct(self, output, label):
-        values = self.loss_fn(output.astype(ms.float32), label)
-        values = values.reshape(values.shape[0], -1)
+        values = self.loss_fn(cast(output, ms.float32), label)
+        values = reshape(values, (values.shape[0], -1))
         if self.reduction == "sum":
-            return values.sum(axis=1)
+            return add_up(values, 1)
         if self.reduction == "none" or label.ndim == output.ndim:  # or probabilities, which are all counted
-            return values.mean(axis=1)
-        counted = self._weights(label).reshape(values.shape)
-        return values.sum(axis=1) / _one_if_zero(counted.sum(axis=1))
+            return average(values, 1)
+        counted = add_up(reshape(self._weights(label), values.shape), 1)
+        return add_up(values, 1) / select(greater(counted, 0.0), counted, ones_like(counted))
 
     def _weights(self, label):
         kept = label != self.ignored
         if self.weight is None:
-            return kept.astype(ms.float32)
-        weights = ops.gather(self.weight, ops.select(kept, label, ops.zeros_like(label)), 0)
-        return ops.select(kept, weights, ops.zeros_like(weights))
-
-
-def _one_if_zero(values):
-    return ops.select(values > 0, values, ops.ones_like(values))
+            return cast(kept, ms.float32)
+        weights = ops.gather(self.weight, select(kept, label, zeros_like(label)), 0)
+        return select(kept, weights, zeros_like(weights))
 
 
 class _OneRow(nn.Cell):
@@ -97,7 +104,7 @@ class _WeightGradient(nn.Cell):
 
     def bprop(self, output, weights, out, dout):
         shape = (weights.shape[0],) + (1,) * (dout.ndim - 1)
-        return dout * ops.cast(weights.reshape(shape), dout.dtype), ops.zeros_like(weights)
+        return dout * cast(reshape(weights, shape), dout.dtype), zeros_like(weights)
 
 
 class BatchLoss(nn.Cell):
@@ -113,18 +120,21 @@ class BatchLoss(nn.Cell):
         self.weigh = _WeightGradient()
 
     def construct(self, weights, output, label):
-        present = weights > 0
+        present = greater(weights, 0.0)
         output, label = self.weigh(_zero_rows(present, output), weights), _zero_rows(present, label)
-        whole = self.loss_fn(output, label).astype(ms.float32).mean() * self.scale
-        absent = self.loss_fn(ops.zeros_like(output[:1]), ops.zeros_like(label[:1])).astype(ms.float32).mean()
-        real = present.astype(ms.float32).sum()
-        mean = (whole - (weights.shape[0] - real) * ops.stop_gradient(absent)) / ops.maximum(real, 1.0)
-        return whole, ops.broadcast_to(mean.reshape(1), weights.shape)
+        whole = self._mean(output, label) * self.scale
+        absent = self._mean(zeros_like(output[:1]), zeros_like(label[:1]))
+        real = add_up(cast(present, ms.float32), ())
+        mean = (whole - (weights.shape[0] - real) * ops.stop_gradient(absent)) / larger(real, 1.0)
+        return whole, ops.broadcast_to(reshape(mean, (1,)), weights.shape)
+
+    def _mean(self, output, label):
+        return average(cast(self.loss_fn(output, label), ms.float32), ())
 
 
 def _zero_rows(present, column):
     shape = (column.shape[0],) + (1,) * (column.ndim - 1)
-    return ops.select(present.reshape(shape), column, ops.zeros_like(column))
+    return select(reshape(present, shape), column, zeros_like(column))
 
 
 def per_row(loss_fn, output, label):
@@ -187,13 +197,13 @@ class OwnLoss(nn.Cell):
         self.scale = scale
 
     def construct(self, weights, *columns):
-        losses = self.network(*columns).astype(ms.float32)
+        losses = cast(self.network(*columns), ms.float32)
         if self.scale is not None:
-            return losses.reshape(()) * self.scale, ops.broadcast_to(losses.reshape(1), weights.shape)
-        return _weighted(weights, losses.reshape(weights.shape[0], -1).mean(axis=1))
+            return reshape(losses, ()) * self.scale, ops.broadcast_to(reshape(losses, (1,)), weights.shape)
+        return _weighted(weights, average(reshape(losses, (weights.shape[0], -1)), 1))
 
 
 def _weighted(weights, losses):
     # a row of weight 0 is left out, not multiplied by 0: its loss may be NaN
-    kept = select(weights > 0, losses * weights, zeros_like(losses))
+    kept = select(greater(weights, 0.0), multiply(losses, weights), zeros_like(losses))
     return add_up(kept, ()), losses

@@ -8,11 +8,12 @@ from mindarmour.privacy.diff_privacy.mechanisms.mechanisms import NoiseMechanism
 from mindarmour.privacy.diff_privacy.parallel import current_ranks
 from mindarmour.privacy.errors import UnknownMechanismError
 from mindarmour.utils import _validate
+from mindarmour.utils.compiled import Compiled
 
 _BASES = {"sgd": nn.SGD, "momentum": nn.Momentum, "adam": nn.Adam}
 
 
-class _NoisedUpdate(nn.Cell):
+class _NoisedUpdate(Compiled):
     """Noise, division and the base optimizer in one compiled step.
 
     The gradients are a sum over the ranks already; the ranks' shares of the noise are added up here.

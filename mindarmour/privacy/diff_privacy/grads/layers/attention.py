@@ -11,7 +11,9 @@ from mindspore import nn, ops
 from mindarmour.privacy.diff_privacy.grads.layers.products import OnTaps, SumOverPositions, product_gradient
 from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, register_layer
 from mindarmour.privacy.diff_privacy.grads.taps import TappedCell
+from mindarmour.privacy.diff_privacy.primitives import add_all, for_each, partial, reshape
 
+_transpose = ops.Transpose()
 # places of the taps: inputs of the query, key, value and output projections, then gradients at their outputs
 _INPUTS, _OUTPUTS = (0, 1, 2, 3), (4, 5, 6, 7)
 _BY_SLICE = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
@@ -37,13 +39,12 @@ class _TappedAttention(TappedCell):
                   average_attn_weights=True):
         if not self.batch_first:
             query, key, value = query.swapaxes(0, 1), key.swapaxes(0, 1), value.swapaxes(0, 1)
-        heads = ()
-        for i, x in enumerate((query, key, value)):
-            heads += (self._heads(self._projected(x, i)),)
-        scores = self.similarity(heads[0] * self.scale, heads[1])
+        query, key, value = (self._heads(self._projected(query, 0)), self._heads(self._projected(key, 1)),
+                             self._heads(self._projected(value, 2)))
+        scores = self.similarity(query * self.scale, key)
         weights = self.softmax(self._masked(scores, key_padding_mask, attn_mask))
-        mixed = self.mix(self.drop(weights), heads[2]).transpose(0, 2, 1, 3)
-        output = self._linear(mixed.reshape(query.shape[0], query.shape[1], self.size), self.inner.out_proj.weight,
+        mixed = _transpose(self.mix(self.drop(weights), value), (0, 2, 1, 3))
+        output = self._linear(reshape(mixed, (mixed.shape[0], mixed.shape[1], self.size)), self.inner.out_proj.weight,
                               self.inner.out_proj.bias, 3)
         if not self.batch_first:
             output = output.swapaxes(0, 1)
@@ -61,13 +62,13 @@ class _TappedAttention(TappedCell):
 
     def _linear(self, x, weight, bias, i):
         x = self.inputs[i](x)
-        y = self.project(x.reshape(-1, x.shape[-1]), weight)
+        y = self.project(reshape(x, (-1, x.shape[-1])), weight)
         if self.has_bias:
             y = y + bias
-        return self.outputs[i](y.reshape(x.shape[0], x.shape[1], self.size))
+        return self.outputs[i](reshape(y, (x.shape[0], x.shape[1], self.size)))
 
     def _heads(self, x):
-        return x.reshape(x.shape[0], x.shape[1], self.heads, -1).transpose(0, 2, 1, 3)
+        return _transpose(reshape(x, (x.shape[0], x.shape[1], self.heads, -1)), (0, 2, 1, 3))
 
     def _masked(self, scores, key_padding_mask, attn_mask):
         if attn_mask is not None:
@@ -92,26 +93,29 @@ class _Stacked(nn.Cell):
 
     def __init__(self, gradients):
         super().__init__(auto_prefix=False)
-        self.gradients = nn.CellList(gradients, auto_prefix=False)
+        self.parts = tuple(gradients)
         self.join = ops.Concat(0)
 
     def hold(self, *taps):
-        held = ()
-        for gradient in self.gradients:
-            held += (gradient.hold(*taps),)
-        return held
+        return for_each(partial(_hold, taps), self.parts)
 
     def squares(self, held):
-        total = self.gradients[0].squares(held[0])
-        for gradient, kept in zip(self.gradients[1:], held[1:]):
-            total = total + gradient.squares(kept)
-        return total
+        return add_all(for_each(_squares, self.parts, held))
 
     def total(self, held, factor):
-        totals = ()
-        for gradient, kept in zip(self.gradients, held):
-            totals += (gradient.total(kept, factor),)
-        return self.join(totals)
+        return self.join(for_each(partial(_total, factor), self.parts, held))
+
+
+def _hold(taps, part):
+    return part.hold(*taps)
+
+
+def _squares(part, held):
+    return part.squares(held)
+
+
+def _total(factor, part, held):
+    return part.total(held, factor)
 
 
 @register_layer(nn.MultiheadAttention)

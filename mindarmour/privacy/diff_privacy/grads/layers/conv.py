@@ -17,9 +17,14 @@ from mindarmour.privacy.diff_privacy.grads.layers.products import (
     SumOverPositions,
     product_gradient,
 )
-from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, UnitGradient, register_layer
+from mindarmour.privacy.diff_privacy.grads.layers.registry import (
+    LayerRule,
+    OfChangedTaps,
+    UnitGradient,
+    register_layer,
+)
 from mindarmour.privacy.diff_privacy.grads.taps import InputAndOutput, OutputOnly
-from mindarmour.privacy.diff_privacy.primitives import reshape
+from mindarmour.privacy.diff_privacy.primitives import reshape, when
 
 _transpose = ops.Transpose()
 _expand = ops.ExpandDims()
@@ -82,54 +87,37 @@ def _units_as_channels(x, units, per_unit):
     return reshape(x, (per_unit, units * channels, height, width))
 
 
-class PatchGradient(UnitGradient):
+class PatchGradient(OfChangedTaps):
     """Patches unfolded by a one-hot convolution, then the product form of a dense layer.
 
     Args: as of `GroupedWeightGradient`.
     """
 
     def __init__(self, units, shape, conv, image, output):
-        super().__init__(units, shape)
         rows, channels, height, width = image
         taps, positions = math.prod(shape[2:]), math.prod(output[2:])
+        super().__init__(product_gradient(units, rows // units * positions, channels * taps, output[1], shape))
         kernel = np.eye(taps, dtype=np.float32).reshape(taps, 1, *shape[2:])
         self.kernel = Tensor(kernel)
         self.unfold = ops.Conv2D(taps, conv.kernel_size, conv.mode, _pad_mode(conv), _padding(conv), conv.stride,
                                  conv.dilation)
         self.planes = (rows * channels, 1, height, width)
         self.patches, self.columns = (rows, channels * taps, positions), (rows, output[1], positions)
-        self.product = product_gradient(units, rows // units * positions, channels * taps, output[1], shape)
 
     def hold(self, image, gradient):
-        patches = reshape(self.unfold(reshape(image, self.planes), self.kernel), self.patches)
+        patches = reshape(self.unfold(reshape(when(image, gradient), self.planes), self.kernel), self.patches)
         gradient = reshape(gradient, self.columns)
-        return self.product.hold(_transpose(patches, (0, 2, 1)), _transpose(gradient, (0, 2, 1)))
-
-    def squares(self, held):
-        return self.product.squares(held)
-
-    def total(self, held, factor):
-        return self.product.total(held, factor)
+        return self.gradient.hold(_transpose(patches, (0, 2, 1)), _transpose(gradient, (0, 2, 1)))
 
 
-class _Planar(nn.Cell):
+class _Planar(OfChangedTaps):
     """Adds the axis that a 1-D convolution runs with: [N, C, L] taps to [N, C, 1, L]."""
-
-    def __init__(self, gradient):
-        super().__init__(auto_prefix=False)
-        self.gradient = gradient
 
     def hold(self, a, b):
         return self.gradient.hold(_expand(a, 2), _expand(b, 2))
 
-    def squares(self, held):
-        return self.gradient.squares(held)
 
-    def total(self, held, factor):
-        return self.gradient.total(held, factor)
-
-
-class _Reversed(_Planar):
+class _Reversed(OfChangedTaps):
     """For a transposed convolution: its output is the image, its input the convolution's output."""
 
     def hold(self, a, b):

@@ -7,7 +7,7 @@ from mindspore import Tensor, nn, ops
 from mindarmour.privacy.diff_privacy.grads.layers.products import SumOverPositions
 from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, UnitGradient, register_layer
 from mindarmour.privacy.diff_privacy.grads.taps import InputAndOutput, OutputOnly
-from mindarmour.privacy.diff_privacy.primitives import add_up, batched_product, reshape
+from mindarmour.privacy.diff_privacy.primitives import add_up, batched_product, multiply, reshape, when
 
 
 def _read(cell, make):
@@ -28,7 +28,8 @@ class LayerScaleGradient(UnitGradient):
         self.split = (units, math.prod(output) // (units * size), size)
 
     def construct(self, x, dy):
-        return add_up(reshape(self.normalise(x, self.one, self.zero)[0] * dy, self.split), 1)
+        normalised, _, _ = self.normalise(when(x, dy), self.one, self.zero)
+        return add_up(reshape(multiply(normalised, dy), self.split), 1)
 
 
 @register_layer(nn.LayerNorm)
@@ -66,7 +67,7 @@ class GroupScaleGradient(UnitGradient):
         self.split = (units, output[0] // units, output[1])
 
     def construct(self, x, dy):
-        normalised = ops.group_norm(x, self.groups, self.one, self.zero, self.eps)
+        normalised = ops.group_norm(when(x, dy), self.groups, self.one, self.zero, self.eps)
         # dot products, which need no room for the products themselves
         similar = batched_product(reshape(normalised, self.planes), reshape(dy, self.planes))
         return add_up(reshape(similar, self.split), 1)

@@ -2,14 +2,23 @@
 import math
 
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, ops
 
 from mindarmour.privacy.diff_privacy.grads.layers.registry import (
+    OfChangedTaps,
     UnitGradient,
     not_below_zero,
     square_norms,
 )
-from mindarmour.privacy.diff_privacy.primitives import add_up, batched_product, reshape, zero_if_not_finite
+from mindarmour.privacy.diff_privacy.primitives import (
+    add_up,
+    at,
+    batched_product,
+    for_each,
+    partial,
+    reshape,
+    zero_if_not_finite,
+)
 
 _product_of_transposed = ops.MatMul(transpose_a=True)
 _batched_product_of_transposed = ops.BatchMatMul(transpose_a=True)
@@ -145,43 +154,27 @@ class NoGradient(UnitGradient):
         return self.zero
 
 
-class Transposed(nn.Cell):
+class Transposed(OfChangedTaps):
     """A gradient whose taps do not all have the batch on their first axis."""
 
     def __init__(self, gradient, axes):
-        super().__init__(auto_prefix=False)
-        self.gradient = gradient
+        super().__init__(gradient)
         self.axes = axes
 
     def hold(self, *taps):
-        moved = ()
-        for tap, axis in zip(taps, self.axes):
-            moved += (tap.swapaxes(0, axis),)
-        return self.gradient.hold(*moved)
-
-    def squares(self, held):
-        return self.gradient.squares(held)
-
-    def total(self, held, factor):
-        return self.gradient.total(held, factor)
+        return self.gradient.hold(*for_each(_batch_first, taps, self.axes))
 
 
-class OnTaps(nn.Cell):
+def _batch_first(tap, axis):
+    return tap.swapaxes(0, axis)
+
+
+class OnTaps(OfChangedTaps):
     """A gradient that reads some of its layer's taps."""
 
     def __init__(self, gradient, reads):
-        super().__init__(auto_prefix=False)
-        self.gradient = gradient
+        super().__init__(gradient)
         self.reads = reads
 
     def hold(self, *taps):
-        chosen = ()
-        for i in self.reads:
-            chosen += (taps[i],)
-        return self.gradient.hold(*chosen)
-
-    def squares(self, held):
-        return self.gradient.squares(held)
-
-    def total(self, held, factor):
-        return self.gradient.total(held, factor)
+        return self.gradient.hold(*for_each(partial(at, taps), self.reads))

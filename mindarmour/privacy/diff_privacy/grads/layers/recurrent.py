@@ -19,7 +19,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.nn.layer.rnns import _DynamicRNNRelu
 
 from mindarmour.privacy.diff_privacy.grads.layers.products import OnTaps, SumOverPositions, product_gradient
-from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, register_layer
+from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, OfChangedTaps, register_layer
 from mindarmour.privacy.diff_privacy.grads.taps import TappedCell, shell
 from mindarmour.privacy.diff_privacy.primitives import reshape
 
@@ -236,24 +236,17 @@ class _TappedRecurrent(TappedCell):
         return (ops.stack(hidden), ops.stack(cell)) if self.is_lstm else ops.stack(hidden)
 
 
-class _Hidden(nn.Cell):
+class _Hidden(OfChangedTaps):
     """A gradient that takes (states, gates' gradient) after undoing how a GRU notes them: [h, r] and [r, z, n]."""
 
     def __init__(self, gradient, hidden):
-        super().__init__(auto_prefix=False)
-        self.gradient = gradient
+        super().__init__(gradient)
         self.hidden = hidden
 
     def hold(self, noted, gates):
         size = self.hidden
         new = gates[..., 2 * size:] * noted[..., size:]
         return self.gradient.hold(noted[..., :size], _features((gates[..., :2 * size], new)))
-
-    def squares(self, held):
-        return self.gradient.squares(held)
-
-    def total(self, held, factor):
-        return self.gradient.total(held, factor)
 
 
 def branch_gradient(cell, kind, shapes, first, units):

@@ -58,6 +58,26 @@ class UnitGradient(nn.Cell):
         return reshape(weighted_sum(held, factor, self.units), self.shape)
 
 
+class OfChangedTaps(nn.Cell):
+    """Another gradient of other taps: a subclass's `hold(*taps)` changes them and returns `self.gradient.hold(...)`.
+
+    Args:
+        gradient (UnitGradient): The other gradient.
+    """
+
+    def __init__(self, gradient):
+        super().__init__(auto_prefix=False)
+        self.gradient = gradient
+
+    def squares(self, held):
+        """See `UnitGradient`."""
+        return self.gradient.squares(held)
+
+    def total(self, held, factor):
+        """See `UnitGradient`."""
+        return self.gradient.total(held, factor)
+
+
 def square_norms(rows, units, size):
     """Squared norm of each row of [units, size]. A batched product reads memory once, unlike square and sum."""
     rows = reshape(rows, (units, 1, size))
