@@ -27,7 +27,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 # one thread a worker: MindSpore's threads wait actively and would take each other's cores
-PYTEST := OMP_NUM_THREADS=1 PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m pytest --dist loadfile --durations=20
+PYTEST := OMP_NUM_THREADS=1 PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --durations=20
 
 test: lint check
 

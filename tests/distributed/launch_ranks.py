@@ -25,6 +25,8 @@ def msrun(script, arguments, folder, *, join=True, timeout=420):
                    "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     if join:  # nobody dies on purpose: a busy machine must not pass for a dead rank
         environment.update(MS_NODE_TIMEOUT="300", MS_RECEIVE_MSG_TIMEOUT="300")
+    else:  # seconds until a dead rank is missed, 30 by default
+        environment.update(MS_NODE_TIMEOUT="12")
     command = [sys.executable, "-m", "mindspore.parallel.cluster.run", "--worker_num=2", "--local_worker_num=2",
                "--master_addr=127.0.0.1", f"--master_port={free_port()}", f"--join={join}", f"--log_dir={folder}",
                str(script), *map(str, arguments)]

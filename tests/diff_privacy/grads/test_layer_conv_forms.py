@@ -50,7 +50,8 @@ def test_a_layer_takes_the_cheapest_form(layer, images, output, form):
     cell = layer()
     rule = {nn.Conv1d: conv.Conv1dRule, nn.Conv2d: conv.Conv2dRule}.get(type(cell), conv.Conv2dTransposeRule)
     gradient = rule.gradient("weight", cell, (images, output), 3)
-    assert type(getattr(gradient, "gradient", gradient)) is form
+    wrapped = isinstance(gradient, (conv._Planar, conv._Reversed))
+    assert type(gradient.gradient if wrapped else gradient) is form
 
 
 EAGER = settings(max_examples=2, deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate),
