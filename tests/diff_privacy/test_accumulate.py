@@ -2,8 +2,8 @@
 import mindspore as ms
 import numpy as np
 import pytest
+from small_models import dataset_of, loss_fn, model_of, weights
 from small_networks import batch_for, dense, flat
-from test_dp_model import dataset_of, loss_fn, model_of, weights
 
 from mindarmour.privacy.diff_privacy import clipped_gradient_fn
 

@@ -6,8 +6,8 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
+from small_models import model_of
 from small_networks import batch_for, dense
-from test_dp_model import model_of
 
 from mindarmour.privacy.accounting.events import ZERO_OUT, Sampling
 from mindarmour.privacy.accounting.spent import privacy_spent

@@ -2,8 +2,8 @@
 import numpy as np
 import pytest
 from mindspore import Tensor
+from small_models import loss_fn, model_of, weights
 from small_networks import batch_for, dense, flat
-from test_dp_model import loss_fn, model_of, weights
 
 from mindarmour.privacy.diff_privacy import (
     PoissonSampler,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from mindspore import nn
 from mindspore.train import CheckpointConfig, ModelCheckpoint
+from small_models import dataset_of, model_of, weights
 from small_networks import batch_for, dense
-from test_dp_model import dataset_of, model_of, weights
 
 from mindarmour.privacy.accounting import ledger_file
 from mindarmour.privacy.accounting.ledger import combine

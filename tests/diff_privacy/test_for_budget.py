@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from mindspore import nn
+from small_models import loss_fn
 from small_networks import batch_for, dense
-from test_dp_model import loss_fn
 
 from mindarmour.privacy.accounting import Ledger
 from mindarmour.privacy.accounting.spent import privacy_spent

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from mindspore import nn
 from mindspore.train import Model, RunContext
+from small_models import dataset_of, loss_fn, model_of
 from small_networks import batch_for, dense
-from test_dp_model import dataset_of, loss_fn, model_of
 
 from mindarmour.privacy.accounting import Ledger, Sampling, StepEvent
 from mindarmour.privacy.accounting.gaussian import epsilon_of_gaussian

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from mindspore import nn
 from scipy import stats
+from small_models import model_of
 from small_networks import batch_for, dense
-from test_dp_model import model_of
 from test_sampling import COUNT, IMAGES, LABELS, epochs_of, included
 
 from mindarmour.privacy.accounting.spent import privacy_spent

@@ -21,7 +21,7 @@ def failed_gradient():
     with pytest.raises(ValueError, match="out of a gradient"):
         ops.value_and_grad(fails, None, layer.trainable_params())(Tensor(np.ones((2, 3), np.float32)))
     yield
-    _pynative_executor.set_grad_flag(False)
+    _pynative_executor.clear_res()
 
 
 def test_compiled_steps_are_not_differentiated(failed_gradient):
@@ -29,4 +29,4 @@ def test_compiled_steps_are_not_differentiated(failed_gradient):
     network = nn.SequentialCell(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, 2), nn.Flatten(), nn.Dense(8, 3))
     columns = Tensor(np.ones((4, 1, 4, 4), np.float32)), Tensor(np.zeros(4, np.int32))
     clipped = clipped_gradient_fn(network, nn.SoftmaxCrossEntropyWithLogits(True, "mean"), engine="vmap")
-    assert 0 < np.sqrt(sum((total.asnumpy() ** 2).sum() for total in clipped(*columns).total)) <= 4
+    assert 0 < np.sqrt(sum((total.asnumpy() ** 2).sum() for total in clipped(*columns).total)) <= 4 * (1 + 1e-5)

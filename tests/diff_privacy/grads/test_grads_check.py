@@ -5,6 +5,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn, ops
+from mindspore.common.api import _pynative_executor
 
 from mindarmour.privacy.diff_privacy.clipping import FlatClipping
 from mindarmour.privacy.diff_privacy.grads.check import refuse_if_inexact
@@ -193,3 +194,14 @@ def test_a_wrong_rule_is_found():
 def test_register_layer_takes_cells_and_rules(kinds, rule):
     with pytest.raises(TypeError, match="register_layer"):
         register_layer(*kinds)(rule)
+
+
+def test_a_gradient_that_failed_before_does_not_change_the_choice():
+    layer = nn.Dense(3, 2)
+    failing = ops.value_and_grad(lambda x: layer(x).missing, None, layer.trainable_params())
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    with pytest.raises(AttributeError):
+        failing(ms.Tensor(np.ones((2, 3), np.float32)))
+    assert _pynative_executor.grad_flag()
+    assert isinstance(choose("auto", TwoCalls())[0], VmapEngine)
+    assert not _pynative_executor.grad_flag()

@@ -7,6 +7,8 @@ from dataclasses import replace as replace_fields
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
+from mindspore._c_expression import MSContext, ms_ctx_param
+from mindspore.common.api import _pynative_executor
 
 from mindarmour.privacy.diff_privacy.grads.engine import RowLoss
 from mindarmour.privacy.diff_privacy.grads.layers import registered_layers, rule_class_for
@@ -76,13 +78,32 @@ class Survey:
 
 @contextlib.contextmanager
 def eager():
-    """Run cells at once instead of compiling them, whatever the mode."""
-    mode = ms.get_context("mode")
+    """Run cells at once instead of compiling them, whatever the mode, and each operator to its end.
+
+    MindSpore hands operators from thread to thread otherwise. With the few rows of a check that takes three to eight
+    times as long as the operators themselves, because the threads wait actively.
+    """
+    mode, waits = ms.get_context("mode"), ms.get_context("pynative_synchronize")
     ms.set_context(mode=ms.PYNATIVE_MODE)
+    _wait_for_operators(True)
+    _forget_failed_gradient()
     try:
         yield
     finally:
+        _forget_failed_gradient()
+        _wait_for_operators(waits)
         ms.set_context(mode=mode)
+
+
+def _forget_failed_gradient():
+    """Where an exception left the inside of a gradient, MindSpore would go on as if it were still being taken."""
+    if _pynative_executor.grad_flag():
+        _pynative_executor.clear_res()
+
+
+def _wait_for_operators(waits):
+    # as ms.set_context(pynative_synchronize=...) does, which logs at each call that a function will replace it one day
+    MSContext.get_instance().set_param(ms_ctx_param.pynative_synchronize, waits)
 
 
 def survey(network, loss_fn, columns):
