@@ -52,10 +52,11 @@ def _refuse_if_inexact(network, loss_fn, columns):
         bound = max(float(norms.min()) * 0.5, 1e-3 * float(norms.max()), 1e-12)
         totals, found, _, _ = engine(Tensor(bound, ms.float32), ops.ones(ROWS, ms.float32), *rows)
         difference = _difference(network, gradients, norms, bound, [t.asnumpy() for t in totals], found.asnumpy())
-        if difference is not None and _row_by_row(quiet, loss_fn, rows)[0] != losses:
+        if difference is None:
+            return
+        if _row_by_row(quiet, loss_fn, rows)[0] != losses:
             _refuse(network, "", "it draws random numbers outside of dropout layers, so runs cannot be compared.")
-        if difference is not None:
-            _refuse(network, *difference)
+        _refuse(network, *difference)
 
 
 def _row_by_row(network, loss_fn, rows):

@@ -15,6 +15,7 @@ from mindspore import ParameterTuple, nn, ops
 
 from mindarmour.privacy.diff_privacy.grads.engine import UnitWeights, loss_reduction, real_mean
 from mindarmour.privacy.diff_privacy.grads.layers.products import NoGradient
+from mindarmour.privacy.diff_privacy.grads.layers.registry import squares_of
 from mindarmour.privacy.diff_privacy.grads.lone import Refresh, RowsGradient, put_rows
 from mindarmour.privacy.diff_privacy.grads.row_losses import OwnLoss, WeightedLoss
 from mindarmour.privacy.diff_privacy.grads.survey import survey
@@ -86,7 +87,6 @@ class GhostEngine(nn.Cell):
         axes = [(shape, axis) for site in found.sites for shape, axis in zip(site.recorded, site.axes)]
         before = [math.prod(shape[:axis]) if i in make.gradients else 0 for i, (shape, axis) in enumerate(axes)]
         self.before = (*before, *(1 for _ in copies))
-        self.flat = (found.rows,)
 
     def _collect(self, network, found):
         """The gradients in the order of the Parameters, and the places of the taps that each of them reads."""
@@ -100,24 +100,22 @@ class GhostEngine(nn.Cell):
             rows = RowsGradient(self.units, item.parameter.shape, found.rows)
             gradients[id(item.parameter)] = (rows, (place,))
         chosen = [gradients.get(id(p)) or (NoGradient(self.units, p.shape), ()) for p in network.trainable_params()]
-        self.hold = tuple(gradient.hold for gradient, _ in chosen)
-        self.squares = tuple(gradient.squares for gradient, _ in chosen)
-        self.total = tuple(gradient.total for gradient, _ in chosen)
+        self.gradients = tuple(gradient for gradient, _ in chosen)
         self.reads = tuple(reads for _, reads in chosen)
 
     def construct(self, norm_bound, is_real, *columns):
         weights = self.refresh(self.weights(is_real))
         columns = for_each(partial(_filled, greater(is_real, 0.0)), columns, self.masks)
-        (total, losses), readings = self.backward(reshape(weights, self.flat), *columns)
+        (total, losses), readings = self.backward(reshape(weights, is_real.shape), *columns)
         losses = ops.depend(losses, total)
         if self.scalar_loss:
             readings = for_each(partial(_weighted, weights), readings, self.before)
-        held = for_each(partial(_hold, readings), self.hold, self.reads)
-        factors, norms = self.rule(for_each(_squares, self.squares, held), norm_bound)
+        held = for_each(partial(_hold, readings), self.gradients, self.reads)
+        factors, norms = self.rule(for_each(squares_of, self.gradients, held), norm_bound)
         filled = greater(add_up(weights, 1), 0.0)
         norms = select(filled, norms, zeros_like(norms))
         finite = is_finite(norms)
-        totals = for_each(partial(_total, both(finite, filled)), self.total, held, factors)
+        totals = for_each(partial(_total, both(finite, filled)), self.gradients, held, factors)
         return totals, norms, real_mean(losses, is_real), add_up(1.0 - cast(finite, ms.float32), ())
 
 
@@ -139,13 +137,9 @@ def _weighted(weights, reading, before):
     return reshape(kept, reading.shape)
 
 
-def _hold(readings, hold, reads):
-    return hold(*for_each(partial(at, readings), reads))
+def _hold(readings, gradient, reads):
+    return gradient.hold(*for_each(partial(at, readings), reads))
 
 
-def _squares(squares, held):
-    return squares(held)
-
-
-def _total(usable, total, held, factor):
-    return total(held, select(usable, factor, zeros_like(factor)))
+def _total(usable, gradient, held, factor):
+    return gradient.total(held, select(usable, factor, zeros_like(factor)))

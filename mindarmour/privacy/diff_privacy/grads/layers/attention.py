@@ -9,7 +9,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from mindarmour.privacy.diff_privacy.grads.layers.products import OnTaps, SumOverPositions, product_gradient
-from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, register_layer
+from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, register_layer, squares_of
 from mindarmour.privacy.diff_privacy.grads.taps import TappedCell
 from mindarmour.privacy.diff_privacy.primitives import add_all, for_each, partial, reshape
 
@@ -100,7 +100,7 @@ class _Stacked(nn.Cell):
         return for_each(partial(_hold, taps), self.parts)
 
     def squares(self, held):
-        return add_all(for_each(_squares, self.parts, held))
+        return add_all(for_each(squares_of, self.parts, held))
 
     def total(self, held, factor):
         return self.join(for_each(partial(_total, factor), self.parts, held))
@@ -108,10 +108,6 @@ class _Stacked(nn.Cell):
 
 def _hold(taps, part):
     return part.hold(*taps)
-
-
-def _squares(part, held):
-    return part.squares(held)
 
 
 def _total(factor, part, held):

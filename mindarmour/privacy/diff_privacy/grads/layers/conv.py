@@ -88,20 +88,19 @@ def _units_as_channels(x, units, per_unit):
 
 
 class PatchGradient(OfChangedTaps):
-    """Patches unfolded by a one-hot convolution, then the product form of a dense layer.
+    """Patches unfolded by a one-hot convolution, then the product form of a dense layer; in any dimensions.
 
-    Args: as of `GroupedWeightGradient`.
+    Args: as of `GroupedWeightGradient`, but for
+        unfold (Primitive): A convolution of the layer's geometry from one channel to one per place of the kernel.
     """
 
-    def __init__(self, units, shape, conv, image, output):
-        rows, channels, height, width = image
+    def __init__(self, units, shape, unfold, image, output):
+        rows, channels = image[:2]
         taps, positions = math.prod(shape[2:]), math.prod(output[2:])
         super().__init__(product_gradient(units, rows // units * positions, channels * taps, output[1], shape))
-        kernel = np.eye(taps, dtype=np.float32).reshape(taps, 1, *shape[2:])
-        self.kernel = Tensor(kernel)
-        self.unfold = ops.Conv2D(taps, conv.kernel_size, conv.mode, _pad_mode(conv), _padding(conv), conv.stride,
-                                 conv.dilation)
-        self.planes = (rows * channels, 1, height, width)
+        self.kernel = Tensor(np.eye(taps, dtype=np.float32).reshape(taps, 1, *shape[2:]))
+        self.unfold = unfold
+        self.planes = (rows * channels, 1, *image[2:])
         self.patches, self.columns = (rows, channels * taps, positions), (rows, output[1], positions)
 
     def hold(self, image, gradient):
@@ -129,8 +128,11 @@ def weight_gradient(units, shape, conv, image, output, form=None):
     positions = output[0] // units * math.prod(output[2:])
     form = form or cheapest_form(positions, math.prod(shape[1:]), shape[0], conv.group,
                                  ms.get_context("device_target"))
-    kind = {"grouped": GroupedWeightGradient, "patches": PatchGradient}[form]
-    return kind(units, tuple(shape), conv, image, output)
+    if form == "grouped":
+        return GroupedWeightGradient(units, tuple(shape), conv, image, output)
+    unfold = ops.Conv2D(math.prod(shape[2:]), conv.kernel_size, conv.mode, _pad_mode(conv), _padding(conv), conv.stride,
+                        conv.dilation)
+    return PatchGradient(units, tuple(shape), unfold, image, output)
 
 
 @register_layer(nn.Conv2d)

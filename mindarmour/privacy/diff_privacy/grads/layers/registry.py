@@ -78,6 +78,11 @@ class OfChangedTaps(nn.Cell):
         return self.gradient.total(held, factor)
 
 
+def squares_of(gradient, held):
+    """`gradient.squares(held)`, for `primitives.for_each`."""
+    return gradient.squares(held)
+
+
 def square_norms(rows, units, size):
     """Squared norm of each row of [units, size]. A batched product reads memory once, unlike square and sum."""
     rows = reshape(rows, (units, 1, size))
