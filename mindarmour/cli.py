@@ -6,12 +6,11 @@ import sys
 from dataclasses import asdict, replace
 
 from mindarmour.privacy.accounting import calibration, ledger_file
-from mindarmour.privacy.accounting.events import RELATIONS, SAMPLINGS, SHUFFLE
+from mindarmour.privacy.accounting.accountant import ACCOUNTANTS, GUARANTEE, privacy_spent
+from mindarmour.privacy.accounting.events import RELATIONS, SAMPLINGS, SHUFFLE, ReleaseEvent
 from mindarmour.privacy.accounting.ledger import combine
 from mindarmour.privacy.accounting.lower_bound import shuffle_lower_bound
 from mindarmour.privacy.accounting.planning import UNITS, plan_sampling, planned_entries
-from mindarmour.privacy.accounting.release_events import ReleaseEvent
-from mindarmour.privacy.accounting.spent import ACCOUNTANTS, GUARANTEE, privacy_spent
 from mindarmour.utils import _validate
 
 _FIND = ("noise-multiplier", "steps", "epochs", "batch-size", "delta")

@@ -15,14 +15,14 @@ import pytest
 from killed_training import BATCH, COUNT, MULTIPLIER
 
 from mindarmour.privacy.accounting import Ledger, Sampling, StepEvent, ledger_file
-from mindarmour.privacy.accounting.spent import privacy_spent
+from mindarmour.privacy.accounting.accountant import privacy_spent
 from mindarmour.privacy.errors import LedgerMismatchError
 
 KILLS = int(os.environ.get("MINDARMOUR_KILLS", "3"))
 STEPS_BETWEEN_KILLS = 6
 STEPS = (KILLS + 1) * STEPS_BETWEEN_KILLS
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = Path(__file__).with_name("killed_training.py")
+SCRIPT = Path(__file__).resolve().parents[1] / "support" / "killed_training.py"
 
 
 def started(folder, attempt):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = Path(__file__).with_name("tutorial_lenet5_dp.py")
+SCRIPT = Path(__file__).resolve().parents[1] / "support" / "tutorial_lenet5_dp.py"
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from examples.common.dataset.data_processing import mnist_arrays, mnist_folder
 from examples.common.networks.lenet5.lenet5_net import LeNet5
 from mindarmour.privacy.accounting import Ledger, StepEvent, privacy_spent
 from mindarmour.privacy.diff_privacy import DPOptimizerClassFactory, PoissonSampler, clipped_gradient_fn
-from mindarmour.privacy.diff_privacy.claims import claim_of
+from mindarmour.privacy.diff_privacy.sampling.claims import claim_of
 
 cfg = edict({"epochs": 10, "batch_size": 512, "learning_rate": 0.5, "momentum": 0.9, "norm_bound": 0.3,
              "noise_multiplier": 2.83, "delta": 1e-5})

@@ -20,11 +20,11 @@ from examples.common.arguments import example_arguments, use_device
 from examples.common.dataset.data_processing import mnist_arrays, mnist_folder
 from examples.common.networks.dense_cnn.dense_cnn_net import cnn_net, dense_net
 from examples.privacy.diff_privacy.dense_cnn_config import dense_cnn_cfg
-from mindarmour.privacy.accounting.amortized import AmortizedAccountant
+from mindarmour.privacy.accounting.accountant import privacy_spent
 from mindarmour.privacy.accounting.calibration import noise_multiplier_for, steps_for
-from mindarmour.privacy.accounting.spent import privacy_spent
+from mindarmour.privacy.accounting.legacy import AmortizedAccountant
 from mindarmour.privacy.diff_privacy import PoissonSampler, clipped_gradient_fn
-from mindarmour.privacy.diff_privacy.claims import claim_of
+from mindarmour.privacy.diff_privacy.sampling.claims import claim_of
 from mindarmour.privacy.release import AmortizedGaussianSanitizer
 
 NETWORKS = {"DENSE": dense_net, "CNN": cnn_net}

@@ -19,7 +19,7 @@ from mindspore import nn
 from examples.privacy.inversion_attack import scene as sc
 from mindarmour.privacy.diff_privacy import NoiseMechanismsFactory, clipped_gradient_fn
 from mindarmour.privacy.evaluation import GradientInversion, reconstruction_report
-from mindarmour.privacy.evaluation.gradient_inversion import infer_labels
+from mindarmour.privacy.evaluation.inversion.gradient_inversion import infer_labels
 
 cfg = EasyDict({"epochs": 10, "norm_bound": 1.0, "noise_multiplier": 1.0, "noised_iterations": 100, "restarts": 2,
                 "iterations": {"idlg": 300, "dlg": 300, "cosine": 600}})

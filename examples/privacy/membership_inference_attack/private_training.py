@@ -3,7 +3,7 @@ from mindspore import nn
 
 from mindarmour.privacy.accounting.calibration import noise_multiplier_for
 from mindarmour.privacy.diff_privacy import DPModel, NoiseMechanismsFactory, PoissonSampler
-from mindarmour.privacy.diff_privacy.claims import claim_of
+from mindarmour.privacy.diff_privacy.sampling.claims import claim_of
 
 
 def train_private(network, records, settings, epochs):

@@ -18,10 +18,10 @@ from mindspore import Tensor, nn
 
 from examples.common.arguments import example_arguments, use_device
 from mindarmour.privacy.accounting import Ledger
+from mindarmour.privacy.accounting.accountant import privacy_spent
 from mindarmour.privacy.accounting.calibration import noise_multiplier_for
 from mindarmour.privacy.accounting.events import REPLACE_ONE
 from mindarmour.privacy.accounting.planning import plan_sampling
-from mindarmour.privacy.accounting.spent import privacy_spent
 from mindarmour.privacy.diff_privacy import DPModel, NoiseMechanismsFactory, PoissonSampler
 from mindarmour.privacy.release import (
     GaussianMechanism,

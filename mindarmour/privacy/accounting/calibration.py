@@ -10,9 +10,9 @@ import itertools
 import math
 
 from mindarmour.privacy.accounting import pld
+from mindarmour.privacy.accounting.accountant import Accountant
+from mindarmour.privacy.accounting.curves.rdp import check_delta
 from mindarmour.privacy.accounting.planning import plan_sampling, planned_entries, steps_of_epoch
-from mindarmour.privacy.accounting.rdp import check_delta
-from mindarmour.privacy.accounting.spent import Accountant
 from mindarmour.utils import _validate
 
 _LARGEST_MULTIPLIER = 1e6

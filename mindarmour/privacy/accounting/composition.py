@@ -10,7 +10,14 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from mindarmour.privacy.accounting.allocation import rdp_random_allocation, rdp_replaced_allocation
+from mindarmour.privacy.accounting.curves.allocation import rdp_random_allocation, rdp_replaced_allocation
+from mindarmour.privacy.accounting.curves.rdp import (
+    DEFAULT_ORDERS,
+    rdp_gaussian,
+    rdp_sampled_gaussian,
+    rdp_without_replacement,
+)
+from mindarmour.privacy.accounting.curves.truncation import Overflow, overflow_of
 from mindarmour.privacy.accounting.events import (
     ADD_OR_REMOVE,
     BALLS_IN_BINS,
@@ -21,15 +28,8 @@ from mindarmour.privacy.accounting.events import (
     REPLACE_ONE,
     SHUFFLE,
     ZERO_OUT,
+    ReleaseEvent,
 )
-from mindarmour.privacy.accounting.rdp import (
-    DEFAULT_ORDERS,
-    rdp_gaussian,
-    rdp_sampled_gaussian,
-    rdp_without_replacement,
-)
-from mindarmour.privacy.accounting.release_events import ReleaseEvent
-from mindarmour.privacy.accounting.truncation import Overflow, overflow_of
 
 # Up to this many distinct noise levels are accounted exactly; more are rounded down onto a logarithmic grid,
 # which is sound (more noise is post-processing) and costs about 0.3 percent of epsilon.

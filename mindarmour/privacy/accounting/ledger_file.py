@@ -10,9 +10,8 @@ import os
 import tempfile
 from dataclasses import asdict, fields
 
-from mindarmour.privacy.accounting.events import Sampling, StepEvent
+from mindarmour.privacy.accounting.events import ReleaseEvent, Sampling, StepEvent
 from mindarmour.privacy.accounting.ledger import Ledger, LedgerEntry, Segment
-from mindarmour.privacy.accounting.release_events import ReleaseEvent
 from mindarmour.privacy.errors import LedgerMismatchError
 
 MARK = b"\x89MINDARMOUR-LEDGER-1\n"

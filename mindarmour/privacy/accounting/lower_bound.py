@@ -13,9 +13,9 @@ from collections import Counter
 import numpy as np
 from scipy.special import log_ndtr
 
+from mindarmour.privacy.accounting.accountant import LOWER_BOUND, PrivacySpent
+from mindarmour.privacy.accounting.curves.rdp import check_delta
 from mindarmour.privacy.accounting.events import SHUFFLE, ZERO_OUT
-from mindarmour.privacy.accounting.rdp import check_delta
-from mindarmour.privacy.accounting.spent import LOWER_BOUND, PrivacySpent
 
 _POINTS = 4000  # bins of the largest sum; any binning is post-processing, so the bound stays one
 _LOSSES = 2 ** 17  # bins of the composed loss, rounded down

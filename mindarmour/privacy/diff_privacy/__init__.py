@@ -1,15 +1,7 @@
 """Differentially private training."""
-from mindarmour.privacy.diff_privacy.augmentation import augmented_views, random_flip, random_shift
 from mindarmour.privacy.diff_privacy.batch_norm import replace_batch_norm
-from mindarmour.privacy.diff_privacy.clipped import ClippedSum, clipped_gradient_fn
-from mindarmour.privacy.diff_privacy.clipping_styles import AutomaticClipping, PerLayerClipping
-from mindarmour.privacy.diff_privacy.mechanisms.mechanisms import (
-    AdaClippingWithGaussianRandom,
-    ClipMechanismsFactory,
-    NoiseAdaGaussianRandom,
-    NoiseGaussianRandom,
-    NoiseMechanismsFactory,
-)
+from mindarmour.privacy.diff_privacy.clipping.adaptive import AdaClippingWithGaussianRandom, ClipMechanismsFactory
+from mindarmour.privacy.diff_privacy.clipping.rules import AutomaticClipping, PerLayerClipping
 from mindarmour.privacy.diff_privacy.monitor.monitor import (
     PLDMonitor,
     PrivacyMonitorFactory,
@@ -17,13 +9,20 @@ from mindarmour.privacy.diff_privacy.monitor.monitor import (
     ZCDPMonitor,
 )
 from mindarmour.privacy.diff_privacy.monitor.progress import PrivacyProgress
+from mindarmour.privacy.diff_privacy.noise.mechanisms import (
+    NoiseAdaGaussianRandom,
+    NoiseGaussianRandom,
+    NoiseMechanismsFactory,
+)
 from mindarmour.privacy.diff_privacy.optimizer.optimizer import DPOptimizerClassFactory
-from mindarmour.privacy.diff_privacy.sampling import (
+from mindarmour.privacy.diff_privacy.sampling.samplers import (
     BallsInBinsSampler,
     FixedSizeSampler,
     PoissonSampler,
     ShufflePartition,
 )
+from mindarmour.privacy.diff_privacy.sampling.views import augmented_views, random_flip, random_shift
+from mindarmour.privacy.diff_privacy.train.clipped_gradients import ClippedSum, clipped_gradient_fn
 from mindarmour.privacy.diff_privacy.train.model import DPModel
 
 __all__ = [

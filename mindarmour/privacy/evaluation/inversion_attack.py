@@ -5,8 +5,9 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindarmour.privacy.evaluation.forward import evaluation_state
-from mindarmour.privacy.evaluation.projected_descent import Descent, mean_square, minimise, total_variation
-from mindarmour.privacy.evaluation.reconstruction import reconstruction_report
+from mindarmour.privacy.evaluation.inversion.checks import check_bound, check_input_shape, check_weights
+from mindarmour.privacy.evaluation.inversion.projected_descent import Descent, mean_square, minimise, total_variation
+from mindarmour.privacy.evaluation.inversion.reconstruction import reconstruction_report
 from mindarmour.utils import _validate as check
 
 SIGN_STEP = 0.01
@@ -70,34 +71,10 @@ class InversionLoss(nn.Cell):
         return self.per_image(images, target_features).mean()
 
 
-def check_weights(weights):
-    """Three positive numbers."""
-    check.instance("loss_weights", weights, (list, tuple))
-    if len(weights) != 3:
-        raise ValueError(f"loss_weights must have 3 values, for features, variation and energy, but has "
-                         f"{len(weights)}.")
-    return tuple(check.real(f"loss_weights[{i}]", weight, low=0) for i, weight in enumerate(weights))
 
 
-def check_bound(bound):
-    """A pair of numbers, the lower first."""
-    check.instance("input_bound", bound, (list, tuple))
-    if len(bound) != 2:
-        raise ValueError(f"input_bound must be a pair (low, high), but has {len(bound)} values.")
-    low, high = (check.real(f"input_bound[{i}]", value) for i, value in enumerate(bound))
-    if not low < high:
-        raise ValueError(f"input_bound must be (low, high) with low < high, but got {tuple(bound)!r}: no image "
-                         f"could be told from another.")
-    return low, high
 
 
-def check_input_shape(shape):
-    """A tuple of three positive ints: the shape of one image."""
-    check.instance("input_shape", shape, tuple)
-    if len(shape) != 3:
-        raise ValueError(f"input_shape must be the shape of one image with 3 values, channels first, but has "
-                         f"{len(shape)}.")
-    return tuple(check.integer(f"input_shape[{i}]", side, low=1) for i, side in enumerate(shape))
 
 
 class Evaluation(tuple):

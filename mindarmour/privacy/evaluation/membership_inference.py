@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mindarmour.privacy.evaluation import roc
 from mindarmour.privacy.evaluation._check_config import method_of, verify_config_params
-from mindarmour.privacy.evaluation.attack_result import AttackResult
 from mindarmour.privacy.evaluation.attacker import _get_attack_model, refitted
 from mindarmour.privacy.evaluation.forward import predict_queries
-from mindarmour.privacy.evaluation.records import read_records
-from mindarmour.privacy.evaluation.signals import checked_labels, checked_logits, logit_scaled_confidence
+from mindarmour.privacy.evaluation.membership import roc
+from mindarmour.privacy.evaluation.membership.attack_result import AttackResult
+from mindarmour.privacy.evaluation.membership.records import read_records
+from mindarmour.privacy.evaluation.membership.signals import checked_labels, checked_logits, logit_scaled_confidence
 from mindarmour.utils import _validate
 
 _PLAIN_METRICS = ("precision", "accuracy", "recall")

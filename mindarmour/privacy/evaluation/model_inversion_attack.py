@@ -6,10 +6,15 @@ import numpy as np
 from mindspore import Tensor, nn
 from tqdm import tqdm
 
-from mindarmour.privacy.evaluation.cell_checkpoint import checkpoint_file, checkpoint_folder, load_cell, save_cell
 from mindarmour.privacy.evaluation.forward import evaluation_state
-from mindarmour.privacy.evaluation.inversion_attack import check_bound, check_input_shape
-from mindarmour.privacy.evaluation.split_network import checked_output, head_of
+from mindarmour.privacy.evaluation.inversion.cell_checkpoint import (
+    checkpoint_file,
+    checkpoint_folder,
+    load_cell,
+    save_cell,
+)
+from mindarmour.privacy.evaluation.inversion.checks import check_bound, check_input_shape
+from mindarmour.privacy.evaluation.inversion.split_network import checked_output, head_of
 from mindarmour.utils import _validate as check
 from mindarmour.utils.image_metrics import compute_psnr, compute_ssim
 from mindarmour.utils.logger import LogUtil

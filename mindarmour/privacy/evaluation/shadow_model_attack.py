@@ -6,9 +6,14 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from tqdm import tqdm
 
-from mindarmour.privacy.evaluation.cell_checkpoint import checkpoint_file, checkpoint_folder, load_cell, save_cell
 from mindarmour.privacy.evaluation.forward import evaluation_state
-from mindarmour.privacy.evaluation.split_network import checked_output, pynative_mode, tail_of
+from mindarmour.privacy.evaluation.inversion.cell_checkpoint import (
+    checkpoint_file,
+    checkpoint_folder,
+    load_cell,
+    save_cell,
+)
+from mindarmour.privacy.evaluation.inversion.split_network import checked_output, pynative_mode, tail_of
 from mindarmour.utils import _validate as check
 
 FOLDER = "trained_shadow_ckpt_file"

@@ -7,12 +7,12 @@ import numpy as np
 from mindspore import Tensor
 
 from mindarmour.privacy.accounting import Ledger, Sampling, StepEvent
-from mindarmour.privacy.accounting.amortized import EpsDelta
 from mindarmour.privacy.accounting.events import FULL, ZERO_OUT
+from mindarmour.privacy.accounting.legacy import EpsDelta
 from mindarmour.privacy.diff_privacy import ClippedSum
-from mindarmour.privacy.diff_privacy.clipping import FlatClipping
-from mindarmour.privacy.diff_privacy.noise import NoiseSource
-from mindarmour.privacy.diff_privacy.parallel import refuse_several_ranks
+from mindarmour.privacy.diff_privacy.clipping.rules import FlatClipping
+from mindarmour.privacy.diff_privacy.noise.source import NoiseSource
+from mindarmour.privacy.diff_privacy.parallel.ranks import refuse_several_ranks
 from mindarmour.privacy.errors import PrivacyWarning
 from mindarmour.utils import _validate
 

@@ -10,9 +10,9 @@ import math
 import numpy as np
 
 from mindarmour.privacy.accounting import Ledger, StepEvent
-from mindarmour.privacy.accounting.gaussian import mu_of_gaussian
-from mindarmour.privacy.accounting.mechanisms import truth_probability_for
-from mindarmour.privacy.accounting.release_events import ONE_RECORD, ReleaseEvent
+from mindarmour.privacy.accounting.curves.gaussian import mu_of_gaussian
+from mindarmour.privacy.accounting.curves.mechanisms import truth_probability_for
+from mindarmour.privacy.accounting.events import ONE_RECORD, ReleaseEvent
 from mindarmour.privacy.release.rounding import grid_step, inflated, round_to
 from mindarmour.utils import _validate
 from mindarmour.utils.secure_random import SecureStream

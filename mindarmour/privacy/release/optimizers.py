@@ -11,9 +11,9 @@ from mindspore import Tensor, nn, ops
 from mindarmour.privacy.accounting import Ledger, Sampling, StepEvent
 from mindarmour.privacy.accounting.events import ADD_OR_REMOVE, FULL, ZERO_OUT
 from mindarmour.privacy.diff_privacy import ClippedSum
-from mindarmour.privacy.diff_privacy.clipping import FlatClipping
-from mindarmour.privacy.diff_privacy.noise import NoiseSource
-from mindarmour.privacy.diff_privacy.parallel import refuse_several_ranks
+from mindarmour.privacy.diff_privacy.clipping.rules import FlatClipping
+from mindarmour.privacy.diff_privacy.noise.source import NoiseSource
+from mindarmour.privacy.diff_privacy.parallel.ranks import refuse_several_ranks
 from mindarmour.utils import _validate
 from mindarmour.utils.compiled import Compiled
 

@@ -11,9 +11,8 @@ import numpy as np
 from scipy.special import log_ndtr, ndtr
 
 from mindarmour.privacy.accounting import Ledger, Sampling
-from mindarmour.privacy.accounting.events import FULL, REPLACE_ONE
-from mindarmour.privacy.accounting.gaussian import mu_of_gaussian
-from mindarmour.privacy.accounting.release_events import ReleaseEvent
+from mindarmour.privacy.accounting.curves.gaussian import mu_of_gaussian
+from mindarmour.privacy.accounting.events import FULL, REPLACE_ONE, ReleaseEvent
 from mindarmour.privacy.release.convex import GRADIENT_TOLERANCE, LinearProblem, margin_loss, minimise
 from mindarmour.privacy.release.local import (
     GaussianMechanism,

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 
 from mindarmour.privacy.accounting import Ledger
-from mindarmour.privacy.accounting.release_events import ReleaseEvent
+from mindarmour.privacy.accounting.events import ReleaseEvent
 from mindarmour.privacy.errors import PrivacyWarning
 from mindarmour.privacy.release.sparse_vector import PublishedSparseVector, SparseVector
 from mindarmour.utils import _validate

@@ -3,7 +3,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from mindarmour.privacy.diff_privacy.grads.choose import choose_engine
-from mindarmour.privacy.diff_privacy.grads.engine import zeros_like_parameters
+from mindarmour.privacy.diff_privacy.grads.protocol import zeros_like_parameters
 from mindarmour.utils import _validate
 from mindarmour.utils.compiled import Compiled
 

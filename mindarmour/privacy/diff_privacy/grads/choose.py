@@ -2,12 +2,12 @@
 import mindspore as ms
 from mindspore import Tensor, ops
 
-from mindarmour.privacy.diff_privacy.clipping import FlatClipping
-from mindarmour.privacy.diff_privacy.grads.check import refuse_if_inexact
-from mindarmour.privacy.diff_privacy.grads.engine import ENGINES
-from mindarmour.privacy.diff_privacy.grads.ghost import GhostEngine
-from mindarmour.privacy.diff_privacy.grads.microbatch import LoopEngine
-from mindarmour.privacy.diff_privacy.grads.survey import eager, few_rows
+from mindarmour.privacy.diff_privacy.clipping.rules import FlatClipping
+from mindarmour.privacy.diff_privacy.grads.eager import eager, few_rows
+from mindarmour.privacy.diff_privacy.grads.exactness import refuse_if_inexact
+from mindarmour.privacy.diff_privacy.grads.ghost.engine import GhostEngine
+from mindarmour.privacy.diff_privacy.grads.loop import LoopEngine
+from mindarmour.privacy.diff_privacy.grads.protocol import ENGINES
 from mindarmour.privacy.diff_privacy.grads.vmap import VmapEngine
 from mindarmour.privacy.errors import UnsupportedLayerError
 from mindarmour.utils import _validate

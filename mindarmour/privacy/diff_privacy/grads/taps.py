@@ -4,18 +4,16 @@ A tap passes a tensor through and, in the backward pass, hands that tensor (or t
 as "the gradient" of a Parameter of zeros with the tensor's shape. Differentiating with respect to these Parameters
 alone yields both, and MindSpore prunes the weight gradients that nobody asks for.
 
-The user's network stays as it is: `twin` copies the structure (never the Parameters) and puts tapped layers in the
+The user's network stays as it is: `copy_network` copies the structure (never the Parameters) and puts tapped layers
+in the
 places of the served ones.
 """
-import types
-from collections import OrderedDict
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn
-from mindspore._c_expression import Cell_
 
-from mindarmour.privacy.diff_privacy.primitives import cast, zeros_like
+from mindarmour.privacy.diff_privacy.operators import cast, zeros_like
 
 
 class _PassInput(nn.Cell):
@@ -86,7 +84,7 @@ class IndexTap(_Tap):
 
 
 class TapMaker:
-    """Makes the taps of a twin, in the order in which its layers ask for them.
+    """Makes the taps of a network copy, in the order in which its layers ask for them.
 
     Args:
         shapes (Iterable[tuple]): Shape of each tap, in that order.
@@ -158,7 +156,7 @@ class RecorderMaker:
 
 
 class TappedCell(nn.Cell):
-    """A layer with taps around it. Attributes of the layer stay readable: `twin.dense.in_channels` works.
+    """A layer with taps around it. Attributes of the layer stay readable: `copy.dense.in_channels` works.
 
     Args:
         inner (Cell): The layer, which keeps its Parameters.
@@ -201,70 +199,9 @@ class OutputOnly(TappedCell):
         return self.output_tap(self.inner(x))
 
 
-def shell(cell):
-    """A copy of one cell that shares everything with it except its tables of children and its compiled graphs."""
-    copied = cell.__class__.__new__(cell.__class__)
-    Cell_.__setstate__(copied, Cell_.__getstate__(cell))
-    copied.__dict__ = dict(cell.__dict__)
-    copied.__dict__.update(_cells=OrderedDict(cell._cells), _params=OrderedDict(cell._params),
-                           _compile_cache=None, _phase_cache=None)
-    return copied
 
 
-def set_aside(cell, attribute, parameter):
-    """Let a copied cell read `parameter` as its `attribute`, outside of its table of Parameters."""
-    cell._params.pop(attribute, None)
-    object.__setattr__(cell, attribute, parameter)
 
 
-def twin(network, replace, adjust=None):
-    """A copy of the network's structure that shares its Parameters.
-
-    Args:
-        network (Cell): The network.
-        replace (Callable): `replace(name, cell)` returns the cell to put in the place of `cell`, or None to
-            descend into it.
-        adjust (Callable, optional): `adjust(name, copied)` is called with every cell that was copied.
-
-    Returns:
-        Cell. A cell that the network reaches by two ways stays one cell.
-    """
-    return _Twin(replace, adjust).of(network, "")
 
 
-class _Twin:
-    def __init__(self, replace, adjust):
-        self._replace = replace
-        self._adjust = adjust
-        self._made = {}
-
-    def of(self, cell, name):
-        if id(cell) not in self._made:
-            replaced = self._replace(name, cell)
-            self._made[id(cell)] = shell(cell) if replaced is None else replaced
-            if replaced is None:
-                self._fill(self._made[id(cell)], name)
-                if self._adjust is not None:
-                    self._adjust(name, self._made[id(cell)])
-        return self._made[id(cell)]
-
-    def _fill(self, copied, name):
-        prefix = f"{name}." if name else ""
-        for key, child in copied._cells.items():
-            if child is not None:
-                copied._cells[key] = self.of(child, prefix + key)
-        for key, value in copied.__dict__.items():
-            if key not in ("_cells", "_params"):
-                copied.__dict__[key] = self._mapped(value, prefix + key)
-
-    def _mapped(self, value, name):
-        """Cells inside plain containers, and methods bound to cells, follow the copy."""
-        if isinstance(value, nn.Cell):
-            return self.of(value, name)
-        if type(value) in (list, tuple):
-            return type(value)(self._mapped(item, f"{name}.{i}") for i, item in enumerate(value))
-        if type(value) is dict:
-            return {key: self._mapped(item, f"{name}.{key}") for key, item in value.items()}
-        if isinstance(value, types.MethodType) and id(value.__self__) in self._made:
-            return types.MethodType(value.__func__, self._made[id(value.__self__)])
-        return value

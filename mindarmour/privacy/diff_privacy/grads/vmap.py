@@ -3,8 +3,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from mindarmour.privacy.diff_privacy.grads.engine import RowLoss, UnitWeights, loss_reduction, real_mean
-from mindarmour.privacy.diff_privacy.grads.taps import shell
+from mindarmour.privacy.diff_privacy.grads.network_copy import copy_cell
+from mindarmour.privacy.diff_privacy.grads.protocol import RowLoss, UnitWeights, loss_reduction, real_mean
 
 
 def _mappable(loss_fn):
@@ -12,7 +12,7 @@ def _mappable(loss_fn):
     if type(loss_fn) is not nn.BCEWithLogitsLoss:
         return loss_fn
     one = Tensor(np.ones(1, np.float32))
-    copied = shell(loss_fn)
+    copied = copy_cell(loss_fn)
     for name in ("weight", "pos_weight"):
         if getattr(copied, name) is None:
             copied.__dict__[name] = one

@@ -10,7 +10,7 @@ from mindarmour.privacy.diff_privacy.monitor.arguments import (
     MonitorArguments,
     Targets,
 )
-from mindarmour.privacy.diff_privacy.monitor.callback import Monitor
+from mindarmour.privacy.diff_privacy.monitor.base import Monitor
 
 
 class PrivacyMonitorFactory:

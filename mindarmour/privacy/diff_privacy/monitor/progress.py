@@ -5,7 +5,7 @@ import numpy as np
 from mindspore.train import Callback
 from tqdm import tqdm
 
-from mindarmour.privacy.diff_privacy.parallel import is_main_rank
+from mindarmour.privacy.diff_privacy.parallel.ranks import is_main_rank
 from mindarmour.utils import _validate
 
 

@@ -4,8 +4,8 @@ import sys
 import mindspore as ms
 from mindspore import Tensor, nn
 
-from mindarmour.privacy.diff_privacy.mechanisms.mechanisms import NoiseMechanismsFactory
-from mindarmour.privacy.diff_privacy.parallel import current_ranks
+from mindarmour.privacy.diff_privacy.noise.mechanisms import NoiseMechanismsFactory
+from mindarmour.privacy.diff_privacy.parallel.ranks import current_ranks
 from mindarmour.privacy.errors import UnknownMechanismError
 from mindarmour.utils import _validate
 from mindarmour.utils.compiled import Compiled

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 from mindarmour.privacy.accounting import Accountant, Ledger
 from mindarmour.privacy.accounting.calibration import smallest_multiplier
-from mindarmour.privacy.accounting.rdp import check_delta
+from mindarmour.privacy.accounting.curves.rdp import check_delta
 from mindarmour.utils import _validate
 
 _TOLERANCE = {"pld": 2e-3}

@@ -8,31 +8,21 @@ from mindspore.train import Model
 
 from mindarmour.privacy.accounting.events import SHUFFLE
 from mindarmour.privacy.diff_privacy.batch_norm import refuse_batch_statistics
-from mindarmour.privacy.diff_privacy.checkpoint import LedgerCallback, restored
-from mindarmour.privacy.diff_privacy.claims import claim_of
-from mindarmour.privacy.diff_privacy.clipping_styles import checked_rule
-from mindarmour.privacy.diff_privacy.fingerprint import fingerprint
+from mindarmour.privacy.diff_privacy.clipping.adaptive import AdaClippingWithGaussianRandom
+from mindarmour.privacy.diff_privacy.clipping.rules import checked_rule
 from mindarmour.privacy.diff_privacy.grads.accumulate import check_physical_batch_size
-from mindarmour.privacy.diff_privacy.grads.engine import ENGINES, loss_reduction
-from mindarmour.privacy.diff_privacy.mechanisms.mechanisms import (
-    AdaClippingWithGaussianRandom,
-    NoiseAdaGaussianRandom,
-    NoiseGaussianRandom,
-)
-from mindarmour.privacy.diff_privacy.parallel import (
-    EVERY_RANK,
-    broadcast_parameters,
-    current_ranks,
-    is_main_rank,
-    outlive_sigterm,
-    parameter_facts,
-    plan_facts,
-    require_agreement,
-)
-from mindarmour.privacy.diff_privacy.plan import Plan
-from mindarmour.privacy.diff_privacy.sampling import MASK_COLUMN
+from mindarmour.privacy.diff_privacy.grads.protocol import ENGINES, loss_reduction
+from mindarmour.privacy.diff_privacy.noise.mechanisms import NoiseAdaGaussianRandom, NoiseGaussianRandom
+from mindarmour.privacy.diff_privacy.parallel.agreement import parameter_facts, plan_facts, require_agreement
+from mindarmour.privacy.diff_privacy.parallel.ranks import EVERY_RANK, current_ranks, is_main_rank, outlive_sigterm
+from mindarmour.privacy.diff_privacy.parallel.sums import broadcast_parameters
+from mindarmour.privacy.diff_privacy.sampling.batches import MASK_COLUMN
+from mindarmour.privacy.diff_privacy.sampling.claims import claim_of
+from mindarmour.privacy.diff_privacy.sampling.fingerprint import fingerprint
 from mindarmour.privacy.diff_privacy.train.budget import multiplier_for_budget
-from mindarmour.privacy.diff_privacy.train_step import TrainStep
+from mindarmour.privacy.diff_privacy.train.checkpoint import LedgerCallback, restored
+from mindarmour.privacy.diff_privacy.train.plan import Plan
+from mindarmour.privacy.diff_privacy.train.step import TrainStep
 from mindarmour.utils import LogUtil, _validate
 
 LOGGER = LogUtil.get_instance()

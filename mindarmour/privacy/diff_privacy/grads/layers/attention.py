@@ -1,6 +1,6 @@
 """`nn.MultiheadAttention`, alone and inside MindSpore's transformer encoder and decoder.
 
-The layer multiplies with its Parameters inside one function, where no tap fits. The twin therefore computes the same
+The layer multiplies with its Parameters inside one function, where no tap fits. The copy therefore computes the same
 attention with taps around its four projections, and batch first inside, which spares two transpositions.
 """
 import math
@@ -11,7 +11,7 @@ from mindspore import nn, ops
 from mindarmour.privacy.diff_privacy.grads.layers.products import OnTaps, SumOverPositions, product_gradient
 from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, register_layer, squares_of
 from mindarmour.privacy.diff_privacy.grads.taps import TappedCell
-from mindarmour.privacy.diff_privacy.primitives import add_all, for_each, partial, reshape
+from mindarmour.privacy.diff_privacy.operators import add_all, for_each, partial, reshape
 
 _transpose = ops.Transpose()
 # places of the taps: inputs of the query, key, value and output projections, then gradients at their outputs

@@ -24,7 +24,7 @@ from mindarmour.privacy.diff_privacy.grads.layers.registry import (
     register_layer,
 )
 from mindarmour.privacy.diff_privacy.grads.taps import InputAndOutput, OutputOnly
-from mindarmour.privacy.diff_privacy.primitives import reshape, when
+from mindarmour.privacy.diff_privacy.operators import reshape, when
 
 _transpose = ops.Transpose()
 _expand = ops.ExpandDims()

@@ -5,14 +5,15 @@ from mindspore import nn
 
 from mindarmour.privacy.diff_privacy.grads.layers.products import SumOverPositions, product_gradient
 from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, register_layer
-from mindarmour.privacy.diff_privacy.grads.taps import OutputOnly, TappedCell, shell
+from mindarmour.privacy.diff_privacy.grads.network_copy import copy_cell
+from mindarmour.privacy.diff_privacy.grads.taps import OutputOnly, TappedCell
 
 
 class _WithoutActivation(TappedCell):
     """A Dense cell read before its built-in activation."""
 
     def __init__(self, cell, make):
-        inner = shell(cell)
+        inner = copy_cell(cell)
         inner.__dict__["activation_flag"] = False
         super().__init__(inner)
         self.read = DenseRule.plainly_tapped(inner, make)

@@ -13,7 +13,7 @@ from mindarmour.privacy.diff_privacy.grads.layers.registry import (
     register_layer,
 )
 from mindarmour.privacy.diff_privacy.grads.taps import TappedCell
-from mindarmour.privacy.diff_privacy.primitives import batched_product, reshape, zero_if_not_finite
+from mindarmour.privacy.diff_privacy.operators import batched_product, reshape, zero_if_not_finite
 
 _cast = ops.Cast()
 _equal = ops.Equal()

@@ -7,7 +7,7 @@ from mindspore import Tensor, nn, ops
 from mindarmour.privacy.diff_privacy.grads.layers.products import SumOverPositions
 from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, UnitGradient, register_layer
 from mindarmour.privacy.diff_privacy.grads.taps import InputAndOutput, OutputOnly
-from mindarmour.privacy.diff_privacy.primitives import add_up, batched_product, multiply, reshape, when
+from mindarmour.privacy.diff_privacy.operators import add_up, batched_product, multiply, reshape, when
 
 
 def _read(cell, make):

@@ -4,7 +4,7 @@ import math
 from mindspore import nn, ops
 
 from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, UnitGradient, register_layer
-from mindarmour.privacy.diff_privacy.primitives import add_up, reshape
+from mindarmour.privacy.diff_privacy.operators import add_up, reshape
 
 
 class SlopeGradient(UnitGradient):

@@ -10,7 +10,7 @@ from mindarmour.privacy.diff_privacy.grads.layers.registry import (
     not_below_zero,
     square_norms,
 )
-from mindarmour.privacy.diff_privacy.primitives import (
+from mindarmour.privacy.diff_privacy.operators import (
     add_up,
     at,
     batched_product,

@@ -6,10 +6,10 @@ With a_t = W_ih x_t + b_ih and the gates' gradient g_t = dL/da_t, one layer in o
     dW_ih = sum_t g_t x_t^T,   dW_hh = sum_t e_t h_(t-1)^T,   db_ih = sum_t g_t,   db_hh = sum_t e_t,
 
 e_t being the gradient at W_hh h_(t-1) + b_hh: g_t itself, except in a GRU, whose new gate takes r_t times it. So the
-twin hands out x, g and, beside the output, the states h_(t-1) (and r_t).
+copy hands out x, g and, beside the output, the states h_(t-1) (and r_t).
 
-MindSpore unrolls RNN and GRU over time, and so does the twin. It runs an LSTM as one fused operator, which does not
-show its gates. Short sequences the twin unrolls, which is the faster step. For long ones, whose unrolled graph would
+MindSpore unrolls RNN and GRU over time, and so does the copy. It runs an LSTM as one fused operator, which does not
+show its gates. Short sequences the copy unrolls, which is the faster step. For long ones, whose unrolled graph would
 take too long to compile, it multiplies by W_ih itself and feeds the fused operator with the result and the identity
 as its input weight: the gradient at that input is g, and the graph does not grow with the length.
 """
@@ -20,8 +20,9 @@ from mindspore.nn.layer.rnns import _DynamicRNNRelu
 
 from mindarmour.privacy.diff_privacy.grads.layers.products import OnTaps, SumOverPositions, product_gradient
 from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, OfChangedTaps, register_layer
-from mindarmour.privacy.diff_privacy.grads.taps import TappedCell, shell
-from mindarmour.privacy.diff_privacy.primitives import reshape
+from mindarmour.privacy.diff_privacy.grads.network_copy import copy_cell
+from mindarmour.privacy.diff_privacy.grads.taps import TappedCell
+from mindarmour.privacy.diff_privacy.operators import reshape
 
 _TAPS = 3  # of one layer in one direction: its input, the gradient at its gates, its states
 UNROLLED_STEPS = 32  # the longest LSTM to be unrolled: each step adds to the time of the first call
@@ -179,7 +180,7 @@ class _TappedRecurrent(TappedCell):
         self.directions = 2 if inner.bidirectional else 1
         self.batch_first, self.layers = inner.batch_first, inner.num_layers
         self.hidden, self.is_lstm, self.has_bias = inner.hidden_size, inner.is_lstm, inner.has_bias
-        self.drop = shell(inner.dropout_op)
+        self.drop = copy_cell(inner.dropout_op)
         has_fused = self.is_lstm and ms.get_context("device_target") != "Ascend"
         self.branches = nn.CellList([
             LSTMBranch(make, self.hidden) if has_fused else Branch(make, step_of(inner))

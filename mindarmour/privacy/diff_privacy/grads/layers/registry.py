@@ -4,7 +4,7 @@ import math
 from mindspore import nn
 
 from mindarmour.privacy.diff_privacy.grads.taps import InputAndOutput
-from mindarmour.privacy.diff_privacy.primitives import (
+from mindarmour.privacy.diff_privacy.operators import (
     batched_product,
     less,
     product,

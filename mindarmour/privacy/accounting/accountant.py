@@ -1,0 +1,262 @@
+"""What a ledger has spent: one number with everything that it depends on."""
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mindarmour.privacy.accounting import pld
+from mindarmour.privacy.accounting.composition import (
+    EXACT_LEVELS,
+    Composition,
+    common_relation,
+    traits_of,
+)
+from mindarmour.privacy.accounting.curves import tradeoff
+from mindarmour.privacy.accounting.curves.gaussian import delta_of_gaussian, epsilon_of_gaussian
+from mindarmour.privacy.accounting.curves.rdp import (
+    CONVERSIONS,
+    DEFAULT_ORDERS,
+    check_delta,
+    check_orders,
+    delta_from_rdp,
+    epsilon_from_rdp,
+)
+from mindarmour.privacy.accounting.curves.relations import group_epsilon, smallest_epsilon
+from mindarmour.privacy.accounting.curves.zcdp import delta_from_zcdp, epsilon_from_zcdp
+from mindarmour.privacy.accounting.events import FIXED_SIZE, POISSON, RELATIONS, REPLACE_ONE
+from mindarmour.utils import _validate
+
+GUARANTEE = "guarantee"
+ASSUMPTION = "assumption"
+ESTIMATE = "estimate"
+LOWER_BOUND = "lower-bound"
+KINDS = (GUARANTEE, ASSUMPTION, ESTIMATE, LOWER_BOUND)
+ACCOUNTANTS = ("rdp", "pld", "zcdp")
+
+
+@dataclass(frozen=True)
+class PrivacySpent:
+    """A statement about privacy that can stand alone.
+
+    Args:
+        epsilon (float): Possibly infinite.
+        delta (float): The probability with which epsilon may fail.
+        accountant (str): Which argument gave the number: 'rdp', 'zcdp' or 'pld'.
+        sampling (str): How batches were drawn; several kinds are joined by '+'.
+        relation (str): Neighbouring relation.
+        kind (str): 'guarantee', 'assumption' (would hold if the sampling had been what the note says),
+            'estimate' (may be too small) or 'lower-bound' (the true epsilon is at least this).
+        note (str): What else the reader must know; '' for nothing.
+    """
+
+    epsilon: float
+    delta: float
+    accountant: str
+    sampling: str
+    relation: str
+    kind: str = GUARANTEE
+    note: str = ""
+
+
+class Accountant:
+    """Evaluates a growing ledger cheaply: what does not change from call to call is composed once.
+
+    Args:
+        delta (float): In (0, 1).
+        accountant (str): 'rdp', 'zcdp' or 'pld'.
+        relation (str, optional): Neighbouring relation of the statement; None takes the one that everything
+            recorded supports.
+        assume (str, optional): 'poisson' treats a shuffled partition as if its batches had been drawn
+            independently. The statement is then an assumption, not a guarantee.
+        conversion (str): 'improved' or 'classic', see `epsilon_from_rdp` and `epsilon_from_zcdp`.
+        group_size (int): How many records neighbours may differ in.
+        orders (sequence, optional): Rényi orders above 1; None takes a grid from 1.02 to 1024.
+
+    Guarantee: an upper bound for everything that the entries describe, under adaptive composition, as long as
+        noise multipliers were not chosen by looking at the data other than through what was released.
+
+    Examples:
+        >>> from mindarmour.privacy.accounting import Ledger, Sampling, StepEvent
+        >>> from mindarmour.privacy.accounting.spent import Accountant
+        >>> ledger = Ledger()
+        >>> ledger.record(StepEvent(Sampling("poisson", 60000, 256, "add-or-remove"), 1.1), steps=14062)
+        >>> round(Accountant(delta=1e-5).epsilon_after(ledger.entries), 3)
+        2.597
+    """
+
+    def __init__(self, delta=1e-5, accountant="rdp", relation=None, assume=None, conversion="improved",
+                 group_size=1, orders=None):
+        self._delta = check_delta(delta)
+        self._accountant = _validate.choice("accountant", accountant, ACCOUNTANTS)
+        self._relation = None if relation is None else _validate.choice("relation", relation, RELATIONS)
+        self._assume = None if assume is None else _validate.choice("assume", assume, (POISSON,))
+        self._conversion = _validate.choice("conversion", conversion, CONVERSIONS)
+        self._group_size = _validate.integer("group_size", group_size, low=1)
+        self._orders = DEFAULT_ORDERS if orders is None else tuple(check_orders(orders).tolist())
+        self._prefix, self._prefix_traits, self._settled = (), set(), None
+
+    def epsilon_after(self, entries):
+        """Epsilon of these entries, a tuple as `Ledger.entries` or `Ledger.preview` returns it."""
+        return self.spent(entries).epsilon
+
+    def spent(self, entries):
+        """`PrivacySpent` of these entries."""
+        total, traits = self._compose(tuple(entries))
+        if self._group_size > 1:
+            epsilon, note = self._group_epsilon(total), f"for groups of {self._group_size} records"
+        else:
+            epsilon, note = epsilon_of(total, self._delta, self._accountant, self._conversion), ""
+            if self._accountant == "pld":
+                epsilon, note = _epsilon_by_pld(total, self._delta, epsilon)
+        return _statement(epsilon, self._delta, self._accountant, total, traits, note)
+
+    def delta_at(self, entries, epsilon):
+        """`PrivacySpent` of these entries with the delta that belongs to a given epsilon."""
+        total, traits = self._compose(tuple(entries))
+        delta, note = delta_of(total, epsilon, self._accountant, self._conversion), ""
+        if self._accountant == "pld":
+            delta, note = _delta_by_pld(total, epsilon, delta)
+        return _statement(epsilon, delta, self._accountant, total, traits, note)
+
+    def _group_epsilon(self, total):
+        if total.exact and self._accountant != "zcdp":
+            return epsilon_of_gaussian(self._group_size * math.sqrt(total.squared_mu), self._delta)
+        curve = self._curve(total)
+        return group_epsilon(lambda epsilon: float(curve(np.array([epsilon]))[0]), self._delta, self._group_size)
+
+    def advantage(self, entries):
+        """Largest membership advantage of any attack against these entries."""
+        total, _ = self._compose(tuple(entries))
+        if total.exact:
+            return tradeoff.advantage_of_gaussian(math.sqrt(total.squared_mu))
+        return tradeoff.advantage_from_curve(self._curve(total))
+
+    def true_positive_rate(self, entries, false_positive_rate):
+        """Largest true positive rate of any attack at `false_positive_rate`."""
+        total, _ = self._compose(tuple(entries))
+        if total.exact:
+            return tradeoff.true_positive_rate_of_gaussian(math.sqrt(total.squared_mu), false_positive_rate)
+        return tradeoff.true_positive_rate_from_curve(self._curve(total), false_positive_rate)
+
+    def _curve(self, total):
+        """Delta as a function of an array of epsilons."""
+        if self._accountant == "pld" and not pld.refusal(total) and not total.unprotected:
+            return pld.tightest_curve(total, epsilon_of(total, 1e-3))
+        return np.vectorize(lambda epsilon: delta_of(total, epsilon, self._accountant, self._conversion))
+
+    def _compose(self, entries):
+        """Composition and traits; all but the last entry, which may still grow, is remembered between calls."""
+        closed, last, known = entries[:-1], entries[-1:], len(self._prefix)
+        if closed[:known] != self._prefix:
+            self._settled, self._prefix_traits, known = None, set(), 0
+        self._prefix_traits |= traits_of(closed[known:])
+        traits = self._prefix_traits | traits_of(last)
+        relation = common_relation(traits, self._relation)
+        if self._settled is None or relation != self._settled.relation:
+            self._settled, known = Composition(relation, self._assume is not None, self._orders), 0
+        self._settled.extend(closed[known:])
+        self._prefix = closed
+        return self._settled.copy().extend(last), traits
+
+
+def privacy_spent(entries, delta, accountant="rdp", relation=None, assume=None, conversion="improved",
+                  group_size=1):
+    """Privacy that ledger entries have spent, at `delta`. Arguments as for `Accountant`.
+
+    Args:
+        entries (tuple[LedgerEntry]): As `Ledger.entries`.
+
+    Returns:
+        PrivacySpent.
+
+    Raises:
+        ValueError: If `relation` does not follow from what was recorded.
+    """
+    return Accountant(delta, accountant, relation, assume, conversion, group_size).spent(entries)
+
+
+def privacy_spent_delta(entries, epsilon, accountant="rdp", relation=None, assume=None, conversion="improved"):
+    """Like `privacy_spent`, for a given epsilon: the statement holds the smallest delta."""
+    epsilon = _validate.real("epsilon", epsilon, low=0, closed="low")
+    return Accountant(0.5, accountant, relation, assume, conversion).delta_at(entries, epsilon)
+
+
+def epsilon_of(total, delta, accountant="rdp", conversion="improved"):
+    """Epsilon of a `Composition`, by RDP or zCDP."""
+    if accountant == "zcdp":
+        stated_epsilon, stated_delta = total.released
+        return stated_epsilon + min(
+            epsilon_from_zcdp(rho, delta - stated_delta - spare, conversion) if delta > stated_delta + spare
+            else math.inf for rho, spare in _rhos(total))
+    bounds = [smallest_epsilon(lambda epsilon: delta_of(total, epsilon, "rdp", conversion), delta)] \
+        if _two_sided(total) else _rdp_epsilons(total, delta, conversion)
+    if conversion == "improved" and total.participations_known:
+        bounds.append(epsilon_of_gaussian(math.sqrt(total.squared_mu), delta))
+    return min(bounds)
+
+
+def delta_of(total, epsilon, accountant="rdp", conversion="improved"):
+    """Delta of a `Composition` at `epsilon`, by RDP or zCDP."""
+    stated_epsilon, stated_delta = total.released
+    if accountant == "zcdp":
+        left = epsilon - stated_epsilon
+        return min(1.0, stated_delta + min(delta_from_zcdp(rho, left, conversion) + spare
+                                           for rho, spare in _rhos(total))) if left >= 0 else 1.0
+    first, second = (delta_from_rdp(curve, total.orders, epsilon, conversion) for curve in total.curves)
+    # where the left-out part may stand on either side, exp(epsilon) multiplies the other one
+    factor = 1 + math.exp(min(epsilon, 700.0)) if _two_sided(total) else 1.0
+    bounds = [first + factor * total.excess if total.excess else first, second]
+    if conversion == "improved" and total.participations_known:
+        bounds.append(delta_of_gaussian(math.sqrt(total.squared_mu), epsilon))
+    return min(1.0, stated_delta + min(bounds))
+
+
+def _rhos(total):
+    """(rho, delta set aside) by two arguments: no batch is ever cut, or all of them may be."""
+    added, probability = total.displaced
+    return (total.squared_mu / 2, probability), ((total.squared_mu + added) / 2, 0.0)
+
+
+def _rdp_epsilons(total, delta, conversion):
+    stated_epsilon, stated_delta = total.released
+    curves, left = total.curves, delta - stated_delta
+    spare = (left - total.excess, left)
+    bounds = [epsilon_from_rdp(curve, total.orders, d, conversion) if d > 0 else math.inf
+              for curve, d in zip(curves, spare)]
+    if not total.costs and left >= 0:
+        bounds.append(stated_epsilon)  # basic composition
+    return bounds
+
+
+def _epsilon_by_pld(total, delta, bound):
+    """(epsilon, note): the smaller of the PLD's answer and another accountant's `bound`."""
+    reason = pld.refusal(total)
+    if reason or total.exact or total.unprotected or bound == 0:
+        return bound, reason
+    epsilon, grid = pld.tightest_epsilon(total, delta, bound)
+    return epsilon, f"value grid {grid:.2g}"
+
+
+def _delta_by_pld(total, epsilon, bound):
+    reason = pld.refusal(total)
+    if reason or total.exact or total.unprotected or bound == 0:
+        return bound, reason
+    scale = epsilon_of(total, max(bound, 1e-12))
+    delta, grid = pld.tightest_delta(total, epsilon, bound, scale)
+    return delta, f"value grid {grid:.2g}"
+
+
+def _two_sided(total):
+    return total.relation == REPLACE_ONE and total.excess > 0
+
+
+def _statement(epsilon, delta, accountant, total, traits, note):
+    kinds = {trait.kind for trait in traits}
+    notes = [note] + [text for holds, text in (
+        (total.assumed, "assumes Poisson sampling, but the batches were a shuffled partition"),
+        (total.rounded, f"more than {EXACT_LEVELS} noise levels, rounded down by at most 0.2%"),
+        (any(trait.seeded for trait in traits), "seeded noise: no protection against whoever knows the seed"),
+        (accountant == "zcdp" and kinds & {POISSON, FIXED_SIZE}, "zCDP is not amplified by sampling"),
+    ) if holds]
+    return PrivacySpent(float(epsilon), float(delta), accountant, "+".join(sorted(kinds)) or "none", total.relation,
+                        ASSUMPTION if total.assumed else GUARANTEE, "; ".join(filter(None, notes)))

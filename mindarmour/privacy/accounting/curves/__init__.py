@@ -1,0 +1,1 @@
+"""One privacy curve a file: pure functions of numbers."""

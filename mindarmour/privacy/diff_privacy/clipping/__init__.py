@@ -1,0 +1,1 @@
+"""Clipping: a factor for each unit, and the sensitivity that results."""

@@ -1,0 +1,97 @@
+"""Proof by comparison that the ghost engine is exact for a network: a few rows, run eagerly, against the plain loop.
+
+The structure decides what can be read (`grads.survey`); this comparison finds what structure cannot show: a layer
+reached behind the taps, rows that mix, a loss that is not what it seems, a wrong rule of the user's.
+"""
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, ops
+
+from mindarmour.privacy.diff_privacy.clipping.rules import FlatClipping
+from mindarmour.privacy.diff_privacy.grads.eager import eager, few_rows
+from mindarmour.privacy.diff_privacy.grads.ghost.engine import GhostEngine
+from mindarmour.privacy.diff_privacy.grads.ghost.sites import without_dropout
+from mindarmour.privacy.diff_privacy.grads.protocol import RowLoss
+from mindarmour.privacy.errors import UnsupportedLayerError
+
+ROWS = 3
+TOLERANCE = 1e-3  # float32 noise stays far below it, a structural mistake far above
+_FIX = "Take engine='auto' or 'vmap'."
+
+
+def refuse_if_inexact(network, loss_fn, columns):
+    """Compare the ghost engine with the loop on the first rows of a batch, dropout switched off.
+
+    Args:
+        network (Cell): The network.
+        loss_fn (Cell, optional): Its loss; None if the network returns the loss.
+        columns (tuple[Tensor]): A batch.
+
+    Raises:
+        UnsupportedLayerError: If the engine cannot serve the network, or the two differ by more than `TOLERANCE`.
+    """
+    try:
+        _refuse_if_inexact(network, loss_fn, columns)
+    except UnsupportedLayerError:
+        raise
+    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError, NotImplementedError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        _refuse(network, "", f"a few rows of it cannot be run eagerly ({first_line}), so nothing can be compared.")
+
+
+def _refuse_if_inexact(network, loss_fn, columns):
+    quiet = without_dropout(network)
+    rows = few_rows(columns, ROWS)
+    with eager():
+        # built in here too: built in graph mode, its gradient function would be compiled, just for these rows
+        engine = GhostEngine(quiet, loss_fn, FlatClipping(), ROWS, rows)
+        losses, gradients = _row_by_row(quiet, loss_fn, rows)
+        norms = np.array([np.sqrt(sum(float((g ** 2).sum()) for g in row)) for row in gradients])
+        if not np.all(np.isfinite(norms)):
+            _refuse(network, "", "the gradient of one of the first rows is not finite, so nothing can be compared.")
+        # a bound below every norm, so that each row gets another factor
+        bound = max(float(norms.min()) * 0.5, 1e-3 * float(norms.max()), 1e-12)
+        totals, found, _, _ = engine(Tensor(bound, ms.float32), ops.ones(ROWS, ms.float32), *rows)
+        difference = _difference(network, gradients, norms, bound, [t.asnumpy() for t in totals], found.asnumpy())
+        if difference is None:
+            return
+        if _row_by_row(quiet, loss_fn, rows)[0] != losses:
+            _refuse(network, "", "it draws random numbers outside of dropout layers, so runs cannot be compared.")
+        _refuse(network, *difference)
+
+
+def _row_by_row(network, loss_fn, rows):
+    """(losses, float32 gradients) of each row, by the definition."""
+    parameters = tuple(network.trainable_params())
+    gradient = ops.value_and_grad(RowLoss(network, loss_fn), None, parameters)
+    losses, results = [], []
+    for i in range(ROWS):
+        loss, found = gradient(*(column[i:i + 1] for column in rows))
+        losses.append(float(loss))
+        results.append([g.asnumpy().astype(np.float32) for g in found])
+    return losses, results
+
+
+def _difference(network, gradients, norms, bound, totals, found):
+    """(name of the Parameter or '', what differs), or None if nothing does."""
+    names = [p.name for p in network.trainable_params()]
+    factors = np.minimum(1.0, bound / np.maximum(norms, 1e-30))
+    scale = bound * ROWS
+    for index, name in enumerate(names):
+        expected = sum(f * row[index] for f, row in zip(factors, gradients))
+        error = float(np.linalg.norm(expected - totals[index])) / scale
+        if not error <= TOLERANCE:
+            return name, (f"the gradient of '{name}' differs from the plain loop's by {error:.1e} of the norm bound. "
+                          f"Something reads the Parameter behind the layer, or rows depend on each other.")
+    error = float(np.max(np.abs(found - norms) / np.maximum(norms, 1e-3 * norms.max() + 1e-30)))
+    if not error <= TOLERANCE:
+        return "", f"gradient norms differ from the plain loop's by a factor of {1 + error:.4g}."
+    return None
+
+
+def _refuse(network, parameter, reason):
+    owner, kind = "", type(network).__name__
+    for name, cell in network.cells_and_names():
+        if parameter and any(p is not None and p.name == parameter for p in cell._params.values()):
+            owner, kind = name, type(cell).__name__
+    raise UnsupportedLayerError(owner, kind, reason, _FIX)

@@ -1,0 +1,1 @@
+"""The ghost engine: norms and clipped sums from one backward pass."""

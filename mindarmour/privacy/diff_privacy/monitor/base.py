@@ -1,0 +1,264 @@
+"""What the monitors share: where the events come from, printing, warning, stopping."""
+import math
+import warnings
+from dataclasses import replace
+
+from mindspore.train import Callback
+from tqdm import tqdm
+
+from mindarmour.privacy.accounting import Ledger, StepEvent
+from mindarmour.privacy.accounting.accountant import Accountant
+from mindarmour.privacy.accounting.events import POISSON, SHUFFLE
+from mindarmour.privacy.accounting.ledger import LedgerEntry
+from mindarmour.privacy.accounting.lower_bound import shuffle_lower_bound
+from mindarmour.privacy.diff_privacy.noise.mechanisms import decayed_multiplier
+from mindarmour.privacy.diff_privacy.parallel.ranks import is_main_rank
+from mindarmour.privacy.errors import BudgetExceededError, PrivacyWarning
+
+_MAX_EPOCHS = 10_000
+_MAX_STEPS = 1_000_000
+# Above this epsilon an attacker's odds may grow by more than a factor of e^20: no protection worth the name.
+_NEARLY_UNPROTECTED = 20.0
+# An adaptive bound that costs more than this part of the noise multiplier is pointed out.
+_COSTLY_BOUND = 0.95
+
+
+class Monitor(Callback):
+    """Base of the monitors.
+
+    Args:
+        arguments (MonitorArguments): What the user said about the run.
+        targets (Targets): What is computed, and the budget.
+        orders (sequence, optional): Rényi orders.
+        beside (tuple[str]): Other accountants whose figures are printed too.
+    """
+
+    accountant = "rdp"
+
+    def __init__(self, arguments, targets, orders=None, beside=()):
+        super().__init__()
+        self._arguments = arguments
+        self._targets = targets
+        delta = 0.5 if targets.delta is None else targets.delta
+        self._account = Accountant(delta, self.accountant, orders=orders)
+        self._beside = [Accountant(delta, name) for name in beside]
+        # never below PLD and much faster: while it keeps the budget, PLD does
+        self._quick = Accountant(delta) if self.accountant == "pld" else None
+        self._own_ledger = Ledger()
+        self._source = None
+        self._steps_per_epoch = max(1, arguments.num_samples // arguments.batch_size)
+        self._cleared = None
+        self._latest = None
+        self._warned = False
+
+    # -- where the events come from ---------------------------------------------------------------------------
+
+    @property
+    def ledger(self):
+        """The ledger this monitor reads: the model's, or its own when it is used without a DPModel."""
+        return self._own_ledger if self._source is None else self._source.ledger
+
+    def _attach(self, cb_params):
+        """Read from the DPModel's train step if there is one; raise if its plan contradicts the arguments."""
+        source = getattr(cb_params, "train_network", None)
+        if source is None or not hasattr(source, "next_event"):
+            return
+        self._arguments.check_against(source.plan)
+        self._source = source
+        self._steps_per_epoch = cb_params.batch_num
+
+    def _assumed_sampling(self):
+        """Sampling assumed for the arguments alone."""
+        raise NotImplementedError
+
+    def _event_at(self, step):
+        arguments = self._arguments
+        if self._source is not None:
+            return self._source.plan.event(step, self._source.rows or arguments.batch_size)
+        multiplier = decayed_multiplier(arguments.noise_decay_mode, arguments.initial_noise_multiplier,
+                                        arguments.noise_decay_rate, step)
+        return StepEvent(self._assumed_sampling(), multiplier)
+
+    def _runs(self, first, steps):
+        """Pairs (event, steps) of planned steps."""
+        decay = (self._arguments.noise_decay_mode if self._source is None
+                 else self._source.plan.noise_mech.decay_policy)
+        if decay is None:
+            return [(self._event_at(first), steps)]
+        return [(self._event_at(step), 1) for step in range(first, first + steps)]
+
+    def _record_own(self):
+        if self._source is not None:
+            return
+        event = self._event_at(self._own_ledger.steps)
+        if event.sampling.steps_per_epoch and self._own_ledger.steps % event.sampling.steps_per_epoch == 0:
+            self._own_ledger.start_epoch()
+        self._own_ledger.record(event)
+
+    # -- what has been spent ----------------------------------------------------------------------------------
+
+    def spent(self, entries=None):
+        """Privacy spent by the steps executed so far (or by the given ledger entries).
+
+        Returns:
+            PrivacySpent, with the epsilon at the target delta, or the delta at the target epsilon.
+        """
+        return self._spent_by(self._account, self.ledger.entries if entries is None else entries)
+
+    def _spent_by(self, account, entries):
+        if self._targets.delta is not None:
+            return account.spent(entries)
+        return account.delta_at(entries, self._targets.epsilon)
+
+    def _keeps_budget(self, entries):
+        if self._quick is not None and self._targets.kept_by(self._spent_by(self._quick, entries)):
+            return True
+        return self._targets.kept_by(self.spent(entries))
+
+    def summary(self):
+        """What has been spent of the budget and what is left of it, in a few words for a progress bar."""
+        fresh = self._latest is None or self.accountant != "pld"  # PLD takes seconds: the last printed figure serves
+        spent = self.spent() if fresh else self._latest
+        text = f"{self._targets.name} {self._targets.value_of(spent):.3g}"
+        if self._targets.limit is None:
+            return text
+        return f"{text} of {self._targets.limit:g}, {self.steps_left()} steps left"
+
+    def steps_left(self):
+        """Further steps, as planned, after which the budget still holds; at most a million.
+
+        Raises:
+            ValueError: There is no budget (max_eps with target_delta, max_delta with target_eps).
+        """
+        self._targets.require_limit("count the steps left")
+        now, plan = self.ledger.steps, None if self._source is None else self._source.plan
+        if self._cleared is None or self._cleared[0] is not plan or not 0 <= now - self._cleared[1] <= self._cleared[2]:
+            self._cleared = (plan, now, _largest(lambda steps: self._keeps_budget(self._after(steps)), _MAX_STEPS))
+        return self._cleared[1] + self._cleared[2] - now
+
+    def epochs_left(self):
+        """Whole epochs that `steps_left` makes; raises what it raises."""
+        return self.steps_left() // self._steps_per_epoch
+
+    def _after(self, steps):
+        """Ledger entries after so many more steps."""
+        return self.ledger.ahead(self._runs(self.ledger.steps, steps), self._steps_per_epoch)
+
+    def max_epoch_suggest(self):
+        """The last epoch after which the budget still holds, from 0 to 10000.
+
+        Uses what the attached model runs, or the monitor's own arguments. Nothing that has been spent changes.
+
+        Raises:
+            ValueError: The budget that belongs to the target (max_eps to target_delta, max_delta to target_eps)
+                is None.
+        """
+        self._targets.require_limit("suggest a number of epochs")
+        return _largest(lambda epochs: self._keeps_budget(self._run_of(epochs)), _MAX_EPOCHS)
+
+    def _run_of(self, epochs):
+        """Entries of a fresh run of so many epochs."""
+        return Ledger().ahead(self._runs(0, epochs * self._steps_per_epoch), self._steps_per_epoch)
+
+    # -- callbacks --------------------------------------------------------------------------------------------
+
+    def begin(self, run_context):
+        """Attach to the model; with `stop_at_budget`, refuse a run whose first step is above the budget."""
+        self._attach(run_context.original_args())
+        self._cleared = None
+        if self._targets.stop and not self._keeps_budget(self._after(1)):
+            raise BudgetExceededError(self._targets.value_of(self.spent(self._after(1))), self._targets.limit,
+                                      self.ledger.steps)
+
+    def step_end(self, run_context):
+        """Count the step; print at each `per_print_times`-th step of the run; stop before the budget is passed."""
+        cb_params = run_context.original_args()
+        if self._source is None:
+            self._attach(cb_params)
+        self._record_own()
+        if cb_params.cur_step_num % self._arguments.per_print_times == 0:
+            self._print(cb_params)
+        if self._targets.stop and self.steps_left() == 0:
+            _say(f"Training stops after step {self.ledger.steps}: {self._targets.value_of(self.spent()):.6g} of the "
+                 f"budget {self._targets.limit:.6g} is spent, and the next step would exceed it.")
+            run_context.request_stop()
+
+    def end(self, run_context):
+        """Print the final figures, whatever the printing interval."""
+        cb_params = run_context.original_args()
+        if self.ledger.steps and cb_params.cur_step_num % self._arguments.per_print_times:
+            self._print(cb_params)
+
+    def _print(self, cb_params):
+        spent = self._latest = self.spent()
+        if math.isnan(spent.epsilon) or math.isnan(spent.delta):
+            raise ValueError(f"The privacy spent cannot be computed: eps is {spent.epsilon}, delta is {spent.delta}.")
+        step = (cb_params.cur_step_num - 1) % cb_params.batch_num + 1
+        lines = [f"epoch: {cb_params.cur_epoch_num} step: {step}, delta is {spent.delta:.6g}, eps is "
+                 f"{spent.epsilon:.6g}"]
+        figures = [spent, *(self._spent_by(account, self.ledger.entries) for account in self._beside)]
+        lines += [self._statement(figure, len(figures) > 1) for figure in figures]
+        _say("\n    ".join(filter(None, [*lines, *self._remarks(spent)])))
+        if not self._warned and is_main_rank() and not self._targets.kept_by(spent):
+            self._warned = True
+            warnings.warn(f"The privacy spent, {self._targets.value_of(spent):.6g}, has passed the budget of "
+                          f"{self._targets.limit:.6g}.", PrivacyWarning, stacklevel=2)
+
+    def _statement(self, spent, with_figure):
+        """One line: what a figure means."""
+        figure = f"{self._targets.name} {self._targets.value_of(spent):.6g}, " if with_figure else ""
+        unit = self.ledger.entries[-1].event.unit
+        note = f"; {spent.note}" if spent.note else ""
+        return (f"{figure}{spent.kind} ({spent.accountant}): {spent.relation}, {spent.sampling} sampling, one unit = "
+                f"{unit}{note}")
+
+    def _remarks(self, spent):
+        """Lines about all figures."""
+        event = self.ledger.entries[-1].event
+        if event.sampling.kind == SHUFFLE:
+            if self._beside and self._targets.delta is not None:
+                yield self._statement(shuffle_lower_bound(self.ledger.entries, self._targets.delta), True)
+            yield f"with Poisson sampling it would be {self._poisson_figure()} (assumption, not this run)"
+        if getattr(event, "count_multiplier", None) is not None:
+            yield self._cost_of_adapting(event)
+        if spent.epsilon > _NEARLY_UNPROTECTED:
+            yield "This is next to no protection: raise the noise multiplier, use micro_batches=None and PoissonSampler"
+
+    def _poisson_figure(self):
+        """What the same steps would cost if each record had joined each batch independently."""
+        if self._targets.delta is None:
+            return "smaller"
+        return f"eps {Accountant(self._targets.delta, assume=POISSON).epsilon_after(self.ledger.entries):.4g}"
+
+    def _cost_of_adapting(self, event):
+        """What the noised count of unclipped units takes of the budget."""
+        alone = _without_count(event)
+        entries = tuple(LedgerEntry(_without_count(e.event), e.steps, e.epoch) for e in self.ledger.entries)
+        text = (f"the adaptive bound lowers the effective noise multiplier from {alone.effective_multiplier:.4g} to "
+                f"{event.effective_multiplier:.4g}; without it {self._targets.name} would be "
+                f"{self._targets.value_of(self.spent(entries)):.4g}")
+        if event.effective_multiplier < _COSTLY_BOUND * alone.effective_multiplier:
+            text += ". Raise fraction_stddev, or use ClipMechanismsFactory.recommended()"
+        return text
+
+
+def _without_count(event):
+    return replace(event, count_multiplier=None) if isinstance(event, StepEvent) else event
+
+
+def _say(text):
+    """Print once, whatever the number of ranks; tqdm.write is print that keeps a progress bar whole."""
+    if is_main_rank():
+        tqdm.write(text)
+
+
+def _largest(holds, limit):
+    """Largest whole number up to `limit` at which a predicate holds that stays false for larger ones."""
+    low, step = 0, 1
+    while low + step <= limit and holds(low + step):
+        low, step = low + step, 2 * step
+    high = min(low + step, limit + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low

@@ -1,0 +1,1 @@
+"""Noise: drawn for a given sensitivity, and the event that describes it."""

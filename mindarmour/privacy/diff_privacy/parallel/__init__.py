@@ -1,0 +1,1 @@
+"""Several ranks: shares of the noise, sums, agreement."""

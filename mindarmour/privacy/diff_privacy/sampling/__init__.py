@@ -1,0 +1,1 @@
+"""Who takes part in a step, and the amplification that is claimed for it."""

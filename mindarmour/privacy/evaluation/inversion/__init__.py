@@ -1,0 +1,1 @@
+"""Reconstruct what a model, its features or its gradients reveal."""

@@ -1,0 +1,183 @@
+"""Class inversion: images that a classifier takes for a class."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from mindarmour.privacy.evaluation.forward import evaluation_state, predict_queries
+from mindarmour.privacy.evaluation.inversion.checks import check_bound, check_input_shape
+from mindarmour.privacy.evaluation.inversion.projected_descent import Descent, mean_square, minimise, total_variation
+from mindarmour.privacy.evaluation.inversion.reconstruction import check_images
+from mindarmour.utils import _validate as check
+
+ADAM_STEP = 0.05
+
+
+class ClassInversionLoss(nn.Cell):
+    """Loss of each image: cross-entropy of its class, plus total variation and mean square, weighted.
+
+    Args:
+        network (Cell): From images to logits.
+        variation_weight (float): Weight of the total variation.
+        energy_weight (float): Weight of the mean square.
+
+    Inputs:
+        images (Tensor): [B, C, H, W].
+        labels (Tensor): One-hot float32 [B, K].
+
+    Outputs:
+        Tensor, float32 [B].
+    """
+
+    def __init__(self, network, variation_weight, energy_weight):
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.variation_weight = variation_weight
+        self.energy_weight = energy_weight
+
+    def construct(self, images, labels):
+        logits = self.network(images)
+        entropy = ((ops.logsumexp(logits, 1, True) - logits) * labels).sum(axis=1)
+        return (entropy + self.variation_weight * total_variation(images)
+                + self.energy_weight * mean_square(images))
+
+
+@dataclass(frozen=True)
+class ClassInversionReport:
+    """Whether the images are of their class to somebody else, and whether they are anybody's.
+
+    Args:
+        label_match (float): Share that an independent network gives the class asked for.
+        nearest_train (numpy.ndarray): Root mean squared distance to the nearest training image, float64 [N].
+        nearest_test (numpy.ndarray): The same to the nearest image that was not trained on.
+    """
+
+    label_match: float
+    nearest_train: np.ndarray
+    nearest_test: np.ndarray
+
+    def summary(self):
+        """The numbers in words."""
+        return (f"label match {self.label_match:.0%}; distance to the nearest training image "
+                f"{self.nearest_train.mean():.3f}, to the nearest test image {self.nearest_test.mean():.3f}")
+
+
+class ClassInversion:
+    """Find images that a classifier is sure belong to given classes.
+
+    Each class gets several random starts, all descended in one batch with Adam; the best iterate of the best start
+    is returned. What appears is what the class looks like to the classifier. It is a picture of the class, not of a
+    training example, unless the class is one person: `evaluate` measures both.
+
+    Threat model: white box; the attacker knows the classifier and a label, and no feature or example.
+
+    Args:
+        network (Cell): The classifier, from images to logits.
+        input_shape (tuple): Shape of one image as the network takes it, channels first.
+        input_bound (Union[list, tuple]): (low, high) of the values of an image.
+        variation_weight (float): Weight of the total variation, at least 0: larger means smoother.
+        energy_weight (float): Weight of the mean square, at least 0: larger means fewer bright spots.
+
+    Raises:
+        TypeError: If an argument has another type.
+        ValueError: If a number is out of range.
+
+    References:
+        Fredrikson, Jha and Ristenpart (2015), "Model inversion attacks that exploit confidence information and
+        basic countermeasures", algorithm 1 (MI-Face).
+
+    Examples:
+        >>> import numpy as np
+        >>> from mindspore import nn
+        >>> from mindarmour.privacy.evaluation import ClassInversion
+        >>> classifier = nn.SequentialCell(nn.Flatten(), nn.Dense(64, 3))
+        >>> attack = ClassInversion(classifier, (1, 8, 8), (0, 1))
+        >>> attack.reconstruct(np.array([0, 2]), iters=5, restarts=2).shape
+        (2, 1, 8, 8)
+    """
+
+    def __init__(self, network, input_shape, input_bound, *, variation_weight=1.0, energy_weight=1.0):
+        self._network = check.instance("network", network, nn.Cell)
+        self._shape = check_input_shape(input_shape)
+        self._bound = check_bound(input_bound)
+        self._loss = ClassInversionLoss(
+            network, check.real("variation_weight", variation_weight, low=0, closed="low"),
+            check.real("energy_weight", energy_weight, low=0, closed="low"))
+
+    def reconstruct(self, labels, *, iters=200, restarts=4, lr=None, seed=None):
+        """One image for each label.
+
+        Args:
+            labels (numpy.ndarray): Classes int [N].
+            iters (int): Steps.
+            restarts (int): Random starts of each label.
+            lr (Union[float, None]): First step in units of the image's values; None takes 5 % of the span of
+                `input_bound`.
+            seed (Union[int, None]): Makes the random starts repeat.
+
+        Returns:
+            numpy.ndarray, float32 [N, *input_shape], inside `input_bound`.
+
+        Raises:
+            TypeError: If an argument has another type.
+            ValueError: If a label is not a class or a number is out of range.
+        """
+        table = self._one_hot(labels)
+        check.integer("restarts", restarts, low=1)
+        low, high = self._bound
+        descent = Descent(self._bound, iters, "adam", ADAM_STEP * (high - low) if lr is None else lr)
+        rng = np.random.default_rng(None if seed is None else check.integer("seed", seed, low=0))
+        start = rng.uniform(low, high, (len(table) * restarts, *self._shape))
+        with evaluation_state(self._network):
+            images, losses = minimise(self._loss, start, Tensor(np.repeat(table, restarts, axis=0)), descent)
+        best = losses.reshape(len(table), restarts).argmin(1)
+        return images.reshape(len(table), restarts, *self._shape)[np.arange(len(table)), best]
+
+    def evaluate(self, images, labels, network, train_images, test_images):
+        """Judge images by a second network and by their distance to real ones.
+
+        Args:
+            images (numpy.ndarray): Images [N, C, H, W] from `reconstruct`.
+            labels (numpy.ndarray): Their classes int [N].
+            network (Cell): A classifier trained independently of the attacked one.
+            train_images (numpy.ndarray): Images the attacked network was trained on.
+            test_images (numpy.ndarray): As many that it was not; a smaller number is farther away by chance.
+
+        Returns:
+            ClassInversionReport.
+
+        Raises:
+            TypeError: If an argument has another type.
+            ValueError: If shapes do not fit.
+        """
+        images = check_images("images", images)
+        self._one_hot(labels)
+        if len(labels) != len(images):
+            raise ValueError(f"labels must have one row for each of the {len(images)} images, but have {len(labels)}.")
+        check.instance("network", network, nn.Cell)
+        guesses = predict_queries(network, images.astype(np.float32))[:, 0].argmax(1)
+        return ClassInversionReport(float(np.mean(guesses == labels)), _nearest("train_images", images, train_images),
+                                    _nearest("test_images", images, test_images))
+
+    def _one_hot(self, labels):
+        check.instance("labels", labels, np.ndarray)
+        if labels.ndim != 1 or len(labels) == 0 or not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(f"labels must be whole numbers of shape [N], but have shape {labels.shape} and type "
+                             f"{labels.dtype}.")
+        classes = predict_queries(self._network, np.zeros((1, *self._shape), np.float32)).shape[-1]
+        if labels.min() < 0 or labels.max() >= classes:
+            raise ValueError(f"labels must be classes from 0 to {classes - 1}, the network's, but range from "
+                             f"{labels.min()} to {labels.max()}.")
+        return np.eye(classes, dtype=np.float32)[labels]
+
+
+def _nearest(name, images, others):
+    """Root mean squared distance of each image to the nearest of the others."""
+    others = check_images(name, others)
+    if others.shape[1:] != images.shape[1:]:
+        raise ValueError(f"{name} must hold images of shape {images.shape[1:]}, but have {others.shape[1:]}.")
+    a, b = images.reshape(len(images), -1), others.reshape(len(others), -1)
+    squares = (a ** 2).sum(1)[:, None] + (b ** 2).sum(1)[None] - 2 * a @ b.T
+    return np.sqrt(np.maximum(squares.min(1), 0) / a.shape[1])

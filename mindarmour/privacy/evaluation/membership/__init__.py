@@ -1,0 +1,1 @@
+"""Tell members of the training set from non-members."""
