@@ -1,6 +1,7 @@
 """A Cell that is one compiled graph in both of MindSpore's modes."""
-import mindspore as ms
 from mindspore import nn
+
+from mindarmour.utils.mindspore_internals import no_gradient
 
 
 class Compiled(nn.Cell):
@@ -12,5 +13,5 @@ class Compiled(nn.Cell):
     """
 
     def __call__(self, *inputs):
-        with ms._no_grad():
+        with no_gradient():
             return super().__call__(*inputs)

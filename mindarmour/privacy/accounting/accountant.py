@@ -77,7 +77,7 @@ class Accountant:
 
     Examples:
         >>> from mindarmour.privacy.accounting import Ledger, Sampling, StepEvent
-        >>> from mindarmour.privacy.accounting.spent import Accountant
+        >>> from mindarmour.privacy.accounting.accountant import Accountant
         >>> ledger = Ledger()
         >>> ledger.record(StepEvent(Sampling("poisson", 60000, 256, "add-or-remove"), 1.1), steps=14062)
         >>> round(Accountant(delta=1e-5).epsilon_after(ledger.entries), 3)

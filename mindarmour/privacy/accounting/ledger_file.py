@@ -6,13 +6,12 @@ truncation and careless edits; it is no signature.
 """
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import asdict, fields
 
 from mindarmour.privacy.accounting.events import ReleaseEvent, Sampling, StepEvent
 from mindarmour.privacy.accounting.ledger import Ledger, LedgerEntry, Segment
 from mindarmour.privacy.errors import LedgerMismatchError
+from mindarmour.utils.files import replacing
 
 MARK = b"\x89MINDARMOUR-LEDGER-1\n"
 _LENGTH_BYTES, _HASH_BYTES = 8, 32
@@ -59,10 +58,8 @@ def load(path):
 
 def save(ledger, path):
     """Write a ledger to a file of its own, completely or not at all."""
-    folder = os.path.dirname(os.path.abspath(path))
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-        file.write(to_bytes(ledger))
-    os.replace(file.name, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(to_bytes(ledger))
 
 
 def _digest(text):

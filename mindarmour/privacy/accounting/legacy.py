@@ -54,7 +54,7 @@ class AmortizedAccountant:
         Abadi et al. 2016, the "amortized" accountant of their code.
 
     Examples:
-        >>> from mindarmour.privacy.accounting.amortized import AmortizedAccountant, EpsDelta
+        >>> from mindarmour.privacy.accounting.legacy import AmortizedAccountant, EpsDelta
         >>> accountant = AmortizedAccountant(total_examples=60000)
         >>> for _ in range(10000):
         ...     accountant.accumulate_privacy_spending(EpsDelta(1.0, 1e-7), None, num_examples=600)
@@ -123,7 +123,7 @@ class GaussianMomentsAccountant:
         Abadi et al. 2016, theorem 2 and section 3.2.
 
     Examples:
-        >>> from mindarmour.privacy.accounting.amortized import GaussianMomentsAccountant
+        >>> from mindarmour.privacy.accounting.legacy import GaussianMomentsAccountant
         >>> accountant = GaussianMomentsAccountant(total_examples=60000)
         >>> for _ in range(10000):
         ...     accountant.accumulate_privacy_spending(None, 4.0, num_examples=600)

@@ -44,7 +44,7 @@ class AmortizedGaussianSanitizer:
 
     Examples:
         >>> import numpy as np
-        >>> from mindarmour.privacy.accounting.amortized import AmortizedAccountant
+        >>> from mindarmour.privacy.accounting.legacy import AmortizedAccountant
         >>> from mindarmour.privacy.release import AmortizedGaussianSanitizer
         >>> accountant = AmortizedAccountant(total_examples=4000)
         >>> sanitizer = AmortizedGaussianSanitizer(accountant, eps=1.0, delta=1e-7, norm_bound=4.0)

@@ -171,7 +171,7 @@ class DPSGD(nn.SGD):
     Examples:
         >>> import numpy as np
         >>> from mindspore import Tensor, nn
-        >>> from mindarmour.privacy.accounting.spent import privacy_spent
+        >>> from mindarmour.privacy.accounting.accountant import privacy_spent
         >>> from mindarmour.privacy.diff_privacy import clipped_gradient_fn
         >>> from mindarmour.privacy.release import DPSGD
         >>> network = nn.Dense(4, 2)

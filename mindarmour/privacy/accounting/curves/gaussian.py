@@ -34,7 +34,7 @@ def epsilon_of_gaussian(mu, delta):
     """Epsilon of the Gaussian mechanism at `delta`, never below the exact value.
 
     Examples:
-        >>> from mindarmour.privacy.accounting.gaussian import epsilon_of_gaussian
+        >>> from mindarmour.privacy.accounting.curves.gaussian import epsilon_of_gaussian
         >>> round(epsilon_of_gaussian(1.0, 1e-5), 6)
         4.377178
     """

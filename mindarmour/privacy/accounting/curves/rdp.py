@@ -63,7 +63,7 @@ def rdp_sampled_gaussian(rate, noise_multiplier, orders=DEFAULT_ORDERS, relation
         larger one).
 
     Examples:
-        >>> from mindarmour.privacy.accounting.rdp import rdp_sampled_gaussian
+        >>> from mindarmour.privacy.accounting.curves.rdp import rdp_sampled_gaussian
         >>> rdp_sampled_gaussian(1.0, 2.0, orders=[2, 8]).tolist()
         [0.25, 1.0]
     """

@@ -42,7 +42,7 @@ def epsilon_from_zcdp(rho, delta, conversion="improved"):
             rho + 2 sqrt(rho ln(1 / delta)).
 
     Examples:
-        >>> from mindarmour.privacy.accounting.zcdp import epsilon_from_zcdp
+        >>> from mindarmour.privacy.accounting.curves.zcdp import epsilon_from_zcdp
         >>> round(epsilon_from_zcdp(0.5, 1e-5, conversion="classic"), 6)
         5.298526
     """

@@ -94,7 +94,7 @@ class PerLayerClipping(nn.Cell):
 
     Examples:
         >>> from mindspore import nn
-        >>> from mindarmour.privacy.diff_privacy.clipping_styles import PerLayerClipping
+        >>> from mindarmour.privacy.diff_privacy.clipping.rules import PerLayerClipping
         >>> rule = PerLayerClipping.of_layers(nn.SequentialCell(nn.Dense(4, 3), nn.Dense(3, 2)))
         >>> rule.groups
         (0, 0, 1, 1)
@@ -156,7 +156,7 @@ class AutomaticClipping(nn.Cell):
         equation (3.1), variant AUTO-S.
 
     Examples:
-        >>> from mindarmour.privacy.diff_privacy.clipping_styles import AutomaticClipping
+        >>> from mindarmour.privacy.diff_privacy.clipping.rules import AutomaticClipping
         >>> rule = AutomaticClipping(stability=0.01)
     """
 

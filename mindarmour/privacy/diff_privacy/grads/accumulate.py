@@ -27,7 +27,7 @@ class _AddPart(Compiled):
 class AccumulatingEngine(nn.Cell):
     """Clipped sum of a batch in parts of a fixed size: memory follows the part, the result is that of the batch.
 
-    An engine itself; see `grads.engine` for inputs and outputs.
+    An engine itself; see `grads.protocol` for inputs and outputs.
 
     Args:
         engine (Cell): A compiled engine for one part.

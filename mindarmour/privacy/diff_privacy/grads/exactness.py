@@ -1,6 +1,6 @@
 """Proof by comparison that the ghost engine is exact for a network: a few rows, run eagerly, against the plain loop.
 
-The structure decides what can be read (`grads.survey`); this comparison finds what structure cannot show: a layer
+The structure decides what can be read (`grads.ghost.sites`); this comparison finds what structure cannot show: a layer
 reached behind the taps, rows that mix, a loss that is not what it seems, a wrong rule of the user's.
 """
 import mindspore as ms
@@ -13,6 +13,7 @@ from mindarmour.privacy.diff_privacy.grads.ghost.engine import GhostEngine
 from mindarmour.privacy.diff_privacy.grads.ghost.sites import without_dropout
 from mindarmour.privacy.diff_privacy.grads.protocol import RowLoss
 from mindarmour.privacy.errors import UnsupportedLayerError
+from mindarmour.utils.mindspore_internals import own_parameters
 
 ROWS = 3
 TOLERANCE = 1e-3  # float32 noise stays far below it, a structural mistake far above
@@ -92,6 +93,6 @@ def _difference(network, gradients, norms, bound, totals, found):
 def _refuse(network, parameter, reason):
     owner, kind = "", type(network).__name__
     for name, cell in network.cells_and_names():
-        if parameter and any(p is not None and p.name == parameter for p in cell._params.values()):
+        if parameter and any(p is not None and p.name == parameter for p in own_parameters(cell).values()):
             owner, kind = name, type(cell).__name__
     raise UnsupportedLayerError(owner, kind, reason, _FIX)

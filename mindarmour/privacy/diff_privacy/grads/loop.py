@@ -40,7 +40,7 @@ class _ClipAndAdd(nn.Cell):
 
 
 class LoopEngine(nn.Cell):
-    """Clipped sum by a Python loop over rows. See `grads.engine` for inputs and outputs.
+    """Clipped sum by a Python loop over rows. See `grads.protocol` for inputs and outputs.
 
     Args:
         network (Cell): The network; its `trainable_params()` are differentiated.

@@ -1,24 +1,14 @@
 """Copies of a network's structure that share its Parameters."""
 import types
-from collections import OrderedDict
 
 from mindspore import nn
-from mindspore._c_expression import Cell_
 
-
-def copy_cell(cell):
-    """A copy of one cell that shares everything with it except its tables of children and its compiled graphs."""
-    copied = cell.__class__.__new__(cell.__class__)
-    Cell_.__setstate__(copied, Cell_.__getstate__(cell))
-    copied.__dict__ = dict(cell.__dict__)
-    copied.__dict__.update(_cells=OrderedDict(cell._cells), _params=OrderedDict(cell._params),
-                           _compile_cache=None, _phase_cache=None)
-    return copied
+from mindarmour.utils.mindspore_internals import copy_cell, own_cells, own_parameters
 
 
 def hide_parameter(cell, attribute, parameter):
     """Let a copied cell read `parameter` as its `attribute`, outside of its table of Parameters."""
-    cell._params.pop(attribute, None)
+    own_parameters(cell).pop(attribute, None)
     object.__setattr__(cell, attribute, parameter)
 
 
@@ -55,9 +45,9 @@ class _Copier:
 
     def _fill(self, copied, name):
         prefix = f"{name}." if name else ""
-        for key, child in copied._cells.items():
+        for key, child in own_cells(copied).items():
             if child is not None:
-                copied._cells[key] = self.of(child, prefix + key)
+                own_cells(copied)[key] = self.of(child, prefix + key)
         for key, value in copied.__dict__.items():
             if key not in ("_cells", "_params"):
                 copied.__dict__[key] = self._mapped(value, prefix + key)

@@ -3,8 +3,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from mindarmour.privacy.diff_privacy.grads.network_copy import copy_cell
 from mindarmour.privacy.diff_privacy.grads.protocol import RowLoss, UnitWeights, loss_reduction, real_mean
+from mindarmour.utils.mindspore_internals import copy_cell
 
 
 def _mappable(loss_fn):
@@ -20,7 +20,7 @@ def _mappable(loss_fn):
 
 
 class VmapEngine(nn.Cell):
-    """Clipped sum from materialised per-row gradients. See `grads.engine` for inputs and outputs.
+    """Clipped sum from materialised per-row gradients. See `grads.protocol` for inputs and outputs.
 
     Memory holds B gradients at once. The graph has the same size for every number of units.
 

@@ -5,11 +5,12 @@ import mindspore.dataset as ds
 
 from mindarmour.privacy.accounting.events import FULL, SHUFFLE, ZERO_OUT, Sampling
 from mindarmour.privacy.diff_privacy.parallel.ranks import Ranks
+from mindarmour.utils.mindspore_internals import dataset_nodes
 
 _ALONE = Ranks()
-_KEEPS_BATCHES = (ds.engine.datasets.MapDataset, ds.engine.datasets.ProjectDataset, ds.engine.datasets.RenameDataset)
-_KEEPS_ROWS = (*_KEEPS_BATCHES, ds.engine.datasets.ShuffleDataset, ds.engine.datasets.SkipDataset,
-               ds.engine.datasets.TakeDataset, ds.engine.datasets.FilterDataset)
+_KEEPS_BATCHES = (dataset_nodes.MapDataset, dataset_nodes.ProjectDataset, dataset_nodes.RenameDataset)
+_KEEPS_ROWS = (*_KEEPS_BATCHES, dataset_nodes.ShuffleDataset, dataset_nodes.SkipDataset,
+               dataset_nodes.TakeDataset, dataset_nodes.FilterDataset)
 
 
 def _nodes(dataset):
@@ -55,12 +56,12 @@ def claim_of(dataset, ranks=_ALONE):
 def _partition_claim(dataset, nodes, ranks):
     passes, batch_size, known = 1, None, True
     for node in nodes:
-        if isinstance(node, ds.engine.datasets.RepeatDataset):
+        if isinstance(node, dataset_nodes.RepeatDataset):
             if batch_size is not None:
                 raise ValueError("dataset.repeat() before dataset.batch() can put copies of one record into one "
                                  "batch, which no stated sensitivity covers. Call repeat() after batch().")
             passes *= max(node.count, 1)
-        elif isinstance(node, ds.engine.datasets.BatchDataset):
+        elif isinstance(node, dataset_nodes.BatchDataset):
             known &= batch_size is None
             batch_size = node.batch_size
         elif node is None or (node.children and not isinstance(node, _KEEPS_ROWS)):

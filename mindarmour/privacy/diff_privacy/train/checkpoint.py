@@ -8,6 +8,7 @@ from mindspore.train import Callback, ModelCheckpoint
 from mindarmour.privacy.accounting import ledger_file
 from mindarmour.privacy.accounting.ledger import UNKNOWN_TRAINING, Ledger
 from mindarmour.privacy.errors import LedgerMismatchError
+from mindarmour.utils.mindspore_internals import appended_to_checkpoints
 
 LEDGER_KEY = "dp_ledger"
 
@@ -24,8 +25,8 @@ class LedgerCallback(Callback):
 
     def __init__(self, callbacks):
         super().__init__()
-        # MindSpore has no public way to append to a checkpoint at the time it is written
-        self._appended = [callback._append_dict for callback in callbacks if isinstance(callback, ModelCheckpoint)]
+        self._appended = [appended_to_checkpoints(callback) for callback in callbacks
+                          if isinstance(callback, ModelCheckpoint)]
 
     def on_train_epoch_begin(self, run_context):
         run_context.original_args().train_network.ledger.start_epoch()

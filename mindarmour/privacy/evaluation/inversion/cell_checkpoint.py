@@ -1,13 +1,12 @@
 """Save and load the weights of one cell: written whole or not at all, refused if they are another network's."""
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 import mindspore as ms
 
 from mindarmour.utils import _validate as check
+from mindarmour.utils.files import replacing
 
 SUFFIX = ".ckpt"
 
@@ -31,11 +30,8 @@ def checkpoint_file(path):
 def save_cell(cell, path):
     """Save the cell's weights as a checkpoint, through a temporary file."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        temporary = Path(folder) / path.name
+    with replacing(path) as temporary:
         ms.save_checkpoint(cell, str(temporary))
-        os.replace(temporary, path)
     return path
 
 

@@ -2,8 +2,6 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 from scipy.special import softmax
 
 from mindarmour.utils import _validate as check
+from mindarmour.utils.files import replacing
 from mindarmour.utils.image_metrics import compute_psnr, compute_ssim
 
 RECOGNISABLE_SSIM = 0.3
@@ -106,14 +105,8 @@ class ReconstructionReport:
         from mindarmour.privacy.evaluation.inversion.reconstruction_figure import draw
         figure = draw(self, title, check.integer("most", most, low=1))
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
-        os.close(handle)
-        try:
-            figure.savefig(name)
-            os.replace(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            figure.savefig(temporary)
         return path
 
 

@@ -2,17 +2,15 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
 
 from mindarmour.privacy.evaluation.membership import roc
 from mindarmour.utils import _validate
+from mindarmour.utils.files import replacing
 
 SUMMARY_METRICS = ("auc", "balanced_accuracy", "advantage", "tpr@10%fpr", "tpr@1%fpr", "tpr@0.1%fpr", "tpr@0%fpr")
 
@@ -312,8 +310,5 @@ def as_bool_vector(name, values, length):
 
 def write_text_atomically(path, text):
     """Write text so that a reader sees the old file or the new one, never half of it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-        file.write(text)
-    os.replace(file.name, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,16 +1,14 @@
 """What an attacker sees of a model: logits and losses of audited records, from any framework."""
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Optional
 
 import numpy as np
 
 from mindarmour.privacy.evaluation.membership.attack_result import as_bool_vector, same_length
 from mindarmour.privacy.evaluation.membership.records import read_records
+from mindarmour.utils.files import replacing
 
 
 @dataclass(frozen=True)
@@ -223,10 +221,5 @@ def checked_ids(ids, count):
 
 def save_npz(path, arrays):
     """Write arrays to one `.npz` file, through a temporary file in the same folder."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(file.name, path)

@@ -1,12 +1,12 @@
 """A picture of the sparsity over time."""
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from mindarmour.privacy.sup_privacy.sup_ctrl.conctrl import SuppressCtrl
 from mindarmour.utils._validate import instance
+from mindarmour.utils.files import replacing
 
 
 def plot_sparsity(suppress_ctrl, path):
@@ -47,7 +47,6 @@ def _draw(suppress_ctrl):
 
 
 def _write(figure, path):
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=path.suffix, delete=False) as file:
-        figure.savefig(file, format=path.suffix.lstrip(".") or "png", dpi=150)
-    os.replace(file.name, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix.lstrip(".") or "png", dpi=150)
     return path

@@ -38,7 +38,7 @@ from mindarmour.privacy.diff_privacy.operators import (
 
 
 class GhostEngine(nn.Cell):
-    """Clipped sum by book-keeping. See `grads.engine` for inputs and outputs.
+    """Clipped sum by book-keeping. See `grads.protocol` for inputs and outputs.
 
     The network object is not changed: the engine works on a copy of its structure that shares its Parameters.
     Frozen Parameters cost nothing. Parameters whose layers the network does not call get zeros, which is their

@@ -8,7 +8,6 @@ scale the gradients afterwards.
 import mindspore as ms
 from mindspore import nn, ops
 
-from mindarmour.privacy.diff_privacy.grads.network_copy import copy_cell
 from mindarmour.privacy.diff_privacy.grads.protocol import loss_reduction
 from mindarmour.privacy.diff_privacy.operators import (
     add_up,
@@ -22,6 +21,7 @@ from mindarmour.privacy.diff_privacy.operators import (
     select,
     zeros_like,
 )
+from mindarmour.utils.mindspore_internals import copy_cell
 
 # Their unreduced values are exactly what they return for the rows one by one. Mapping works too, but MindSpore unrolls
 # the gradient of some mapped operators over the rows, and then compiles for minutes at a batch of hundreds.

@@ -15,6 +15,7 @@ from mindarmour.privacy.diff_privacy.grads.network_copy import copy_network
 from mindarmour.privacy.diff_privacy.grads.protocol import RowLoss
 from mindarmour.privacy.diff_privacy.grads.taps import RecorderMaker
 from mindarmour.privacy.errors import UnsupportedLayerError
+from mindarmour.utils.mindspore_internals import own_parameters
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _OTHER_ENGINE = "Take engine='auto' or 'vmap', which do not depend on the layer."
@@ -109,7 +110,7 @@ def _candidates(network):
             continue
         rule_class = rule_class_for(cell)
         served = {id(p) for p in rule_class.parameters_of(cell).values()} if rule_class else set()
-        unserved = [(key, p) for key, p in cell._params.items()
+        unserved = [(key, p) for key, p in own_parameters(cell).items()
                     if p is not None and id(p) in trainable and id(p) not in served]
         raw += [RawParameter(name, key, p) for key, p in unserved]
         owners.update([*(served & trainable), *(id(p) for _, p in unserved)])

@@ -10,7 +10,6 @@ import math
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
-from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter
 
 from mindarmour.privacy.diff_privacy.grads.layers.products import (
     FLOPS_PER_FLOAT,
@@ -25,6 +24,7 @@ from mindarmour.privacy.diff_privacy.grads.layers.registry import (
 )
 from mindarmour.privacy.diff_privacy.grads.taps import InputAndOutput, OutputOnly
 from mindarmour.privacy.diff_privacy.operators import reshape, when
+from mindarmour.utils.mindspore_internals import WeightGradientOfConv2d
 
 _transpose = ops.Transpose()
 _expand = ops.ExpandDims()
@@ -69,7 +69,7 @@ class GroupedWeightGradient(UnitGradient):
         super().__init__(units, shape)
         self.filter_sizes = (units * shape[0], *shape[1:])
         self.per_unit = image[0] // units
-        self.correlate = Conv2DBackpropFilter(
+        self.correlate = WeightGradientOfConv2d(
             self.filter_sizes[0], conv.kernel_size, _pad_mode(conv), _padding(conv), _padding(conv), mode=conv.mode,
             stride=conv.stride, dilation=conv.dilation, group=units * conv.group)
 

@@ -5,8 +5,8 @@ from mindspore import nn
 
 from mindarmour.privacy.diff_privacy.grads.layers.products import SumOverPositions, product_gradient
 from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, register_layer
-from mindarmour.privacy.diff_privacy.grads.network_copy import copy_cell
 from mindarmour.privacy.diff_privacy.grads.taps import OutputOnly, TappedCell
+from mindarmour.utils.mindspore_internals import copy_cell
 
 
 class _WithoutActivation(TappedCell):

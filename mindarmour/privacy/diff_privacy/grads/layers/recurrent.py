@@ -16,13 +16,12 @@ as its input weight: the gradient at that input is g, and the graph does not gro
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
-from mindspore.nn.layer.rnns import _DynamicRNNRelu
 
 from mindarmour.privacy.diff_privacy.grads.layers.products import OnTaps, SumOverPositions, product_gradient
 from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, OfChangedTaps, register_layer
-from mindarmour.privacy.diff_privacy.grads.network_copy import copy_cell
 from mindarmour.privacy.diff_privacy.grads.taps import TappedCell
 from mindarmour.privacy.diff_privacy.operators import reshape
+from mindarmour.utils.mindspore_internals import DynamicRNNRelu, copy_cell
 
 _TAPS = 3  # of one layer in one direction: its input, the gradient at its gates, its states
 UNROLLED_STEPS = 32  # the longest LSTM to be unrolled: each step adds to the time of the first call
@@ -81,7 +80,7 @@ def step_of(cell):
         return lstm_step
     if isinstance(cell, (nn.GRU, nn.GRUCell)):
         return gru_step
-    rectified = isinstance(cell.rnn, _DynamicRNNRelu) if isinstance(cell, nn.RNN) else cell.nonlinearity == "relu"
+    rectified = isinstance(cell.rnn, DynamicRNNRelu) if isinstance(cell, nn.RNN) else cell.nonlinearity == "relu"
     return relu_step if rectified else tanh_step
 
 
