@@ -67,7 +67,7 @@ def infer_labels(gradients, batch_size=1):
 
     Examples:
         >>> import numpy as np
-        >>> from mindarmour.privacy.evaluation.gradient_inversion import infer_labels
+        >>> from mindarmour.privacy.evaluation import infer_labels
         >>> probability, features = np.array([0.2, 0.5, 0.3]), np.array([1.0, -2.0])
         >>> slope = probability - np.eye(3)[2]
         >>> print(infer_labels([np.outer(slope, features), slope]))
