@@ -1,5 +1,6 @@
 """Noise and clipping mechanisms: documented checks, scale with power, unpredictability, decay, bounds."""
 import math
+import os
 
 import mindspore as ms
 import numpy as np
@@ -47,6 +48,20 @@ def test_seeded_noise_differs_between_steps_shapes_ranks_and_purposes():
     draws = [array for source in (NoiseSource(7), NoiseSource(7, rank=1), NoiseSource(7, "fraction"), NoiseSource(8))
              for step in (0, 1) for array in source.normals(step, shapes)]
     assert len({array.tobytes() for array in draws}) == len(draws)
+
+
+def test_forked_processes_draw_their_own_noise():
+    source, draws = NoiseSource(), []
+    for _ in range(2):
+        out, into = os.pipe()
+        if os.fork() == 0:
+            os.write(into, source.normals(0, [(4,)])[0].tobytes())
+            os._exit(0)
+        os.wait()
+        draws.append(os.read(out, 64))
+        os.close(out)
+        os.close(into)
+    assert len({*draws, source.normals(0, [(4,)])[0].tobytes()}) == 3
 
 
 def test_fp16_gradient_gets_float32_noise():
