@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint check check-quick install clean
+.PHONY: demo test lint check check-quick coverage install clean
 
 install: $(STAMP)
 
@@ -38,6 +38,10 @@ check: $(STAMP)
 # without trainings, kills and jobs of several processes
 check-quick: $(STAMP)
 	$(PYTEST) -n 2 -m "not slow"
+
+# which lines of the packages that carry the guarantees no test reaches
+coverage: $(STAMP)
+	$(PYTEST) -n 2 --cov=mindarmour --cov-report=term-missing:skip-covered --cov-report=json:.coverage.json
 
 clean:
 	rm -rf $(VENV)
