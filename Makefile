@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint check check-quick coverage install clean
+.PHONY: demo test lint check check-quick coverage ascend-check install clean
 
 install: $(STAMP)
 
@@ -42,6 +42,11 @@ check-quick: $(STAMP)
 # which lines of the packages that carry the guarantees no test reaches
 coverage: $(STAMP)
 	$(PYTEST) -n 2 --cov=mindarmour --cov-report=term-missing:skip-covered --cov-report=json:.coverage.json
+
+# compiles everything for Ascend chips that are not there, and makes docs/ascend.md; needs g++ and binutils
+ascend-check: $(STAMP)
+	$(BIN)/python -m tools.ascend_dry_run --json outputs/ascend_verdicts.json
+	$(BIN)/python -m tools.ascend_report --verdicts outputs/ascend_verdicts.json
 
 clean:
 	rm -rf $(VENV)

@@ -1,7 +1,7 @@
 """Draw the rooms of the package from its own imports into docs/architecture.md.
 
-    python tools/architecture.py            write the page's generated parts
-    python tools/architecture.py --check    exit 1 if they are not those of the code
+    python -m tools.architecture            write the page's generated parts
+    python -m tools.architecture --check    exit 1 if they are not those of the code
 
 A room is a module or folder directly below one of `HOUSES`; an arrow means that code in one imports the other.
 """
@@ -81,7 +81,7 @@ def main(arguments: list[str]) -> int:
     old = PAGE.read_text(encoding="utf-8")
     new = page(old)
     if check and new != old:
-        print(f"{PAGE.relative_to(ROOT)} does not show the code's imports; run: python tools/architecture.py")
+        print(f"{PAGE.relative_to(ROOT)} does not show the code's imports; run: python -m tools.architecture")
         return 1
     if not check:
         PAGE.write_text(new, encoding="utf-8")

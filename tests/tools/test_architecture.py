@@ -1,13 +1,7 @@
 """The pictures of docs/architecture.md are those of the code, and the tool tells floors and circles."""
-import importlib.util
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-SPEC = importlib.util.spec_from_file_location("architecture", ROOT / "tools" / "architecture.py")
-architecture = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(architecture)
+from tools import architecture
 
 
 def test_the_page_shows_the_imports_of_the_code():

@@ -1,18 +1,16 @@
 """The table of costs in the documentation follows from the stated formulas."""
-import importlib.util
 from pathlib import Path
 
 import pytest
+
+from tools import scaling_table
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 @pytest.fixture
 def costs():
-    spec = importlib.util.spec_from_file_location("scaling_table", DOCS / "scaling_table.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scaling_table
 
 
 def test_table_in_the_documentation_is_the_scripts(costs):

@@ -124,8 +124,9 @@ class SequenceNet(nn.Cell):
 
     def __init__(self):
         super().__init__()
-        self.layers = nn.CellList([nn.RNN(3, 4), nn.GRU(4, 4), nn.LSTM(4, 4)])
-        self.head = nn.Dense(4, 3)
+        # Ascend's recurrent kernels want hidden sizes that 16 divides
+        self.layers = nn.CellList([nn.RNN(3, 16), nn.GRU(16, 16), nn.LSTM(16, 16)])
+        self.head = nn.Dense(16, 3)
 
     def construct(self, x):
         x = x.swapaxes(0, 1)

@@ -1,10 +1,6 @@
-"""Draw epsilon against steps for the four samplers: python docs/plots/epsilon_against_steps.py"""
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
+"""Draw epsilon against steps for the four samplers: python -m tools.epsilon_against_steps"""
 import argparse
+from pathlib import Path
 
 import matplotlib
 
@@ -14,6 +10,7 @@ import matplotlib.pyplot as plt
 from mindarmour.privacy.accounting import privacy_spent
 from mindarmour.privacy.accounting.planning import plan_sampling, planned_entries
 
+PICTURE = Path(__file__).resolve().parents[1] / "docs" / "plots" / "epsilon_against_steps.png"
 NUM_EXAMPLES, BATCH_SIZE, NOISE_MULTIPLIER, DELTA = 60000, 256, 1.0, 1e-5
 EPOCH = NUM_EXAMPLES // BATCH_SIZE
 SAMPLERS = {"shuffle": "shuffled partition", "fixed": "fixed size", "poisson": "Poisson",
@@ -61,5 +58,5 @@ def main(path):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", default=str(Path(__file__).with_name("epsilon_against_steps.png")))
+    parser.add_argument("--output", default=str(PICTURE))
     main(parser.parse_args().output)

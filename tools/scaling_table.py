@@ -1,6 +1,6 @@
 """The table of docs/distributed.md: what sum and noise cost per step, on paper.
 
-    python docs/scaling_table.py
+    python -m tools.scaling_table
 """
 import math
 
