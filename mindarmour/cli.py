@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 from mindarmour.privacy.accounting import calibration, ledger_file
 from mindarmour.privacy.accounting.accountant import ACCOUNTANTS, GUARANTEE, privacy_spent
-from mindarmour.privacy.accounting.events import RELATIONS, SAMPLINGS, SHUFFLE, ReleaseEvent
+from mindarmour.privacy.accounting.events import RELATIONS, SAMPLINGS, SHUFFLE
 from mindarmour.privacy.accounting.ledger import combine
 from mindarmour.privacy.accounting.lower_bound import shuffle_lower_bound
 from mindarmour.privacy.accounting.planning import UNITS, plan_sampling, planned_entries
@@ -189,12 +189,8 @@ def _segment(segment):
 
 def _entry(entry):
     event, sampling = entry.event, entry.event.sampling
-    if isinstance(event, ReleaseEvent):
-        noise = f"epsilon {event.epsilon:g}"
-    else:
-        noise = float(event.effective_multiplier)
     return {"steps": entry.steps, "epoch": entry.epoch, "sampling": sampling.kind, "samples": sampling.num_examples,
-            "batch": sampling.batch_size, "noise": noise, "unit": event.unit, "relation": sampling.relation,
+            "batch": sampling.batch_size, "noise": event.noise, "unit": event.unit, "relation": sampling.relation,
             "source": event.noise_source}
 
 

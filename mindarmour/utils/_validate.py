@@ -4,6 +4,9 @@ Each function returns the checked value. Booleans are never numbers here, NaN is
 """
 import math
 import numbers
+import sys
+
+_LARGEST = int(sys.float_info.max)
 
 
 def _refuse(name, value, requirement, error):
@@ -20,6 +23,10 @@ def real(name, value, *, low=-math.inf, high=math.inf, closed="neither", strict_
     kind = float if strict_float else numbers.Real
     if isinstance(value, bool) or not isinstance(value, kind):
         _refuse(name, value, "a float" if strict_float else "a number", TypeError)
+    if isinstance(value, numbers.Integral):
+        value = int(value)  # NumPy integers overflow in comparisons
+    if isinstance(value, (int, numbers.Rational)) and not -_LARGEST <= value <= _LARGEST:
+        _refuse(name, "a number beyond the range of float", "a finite number", ValueError)
     above = value > low or (closed in ("low", "both") and value == low)
     below = value < high or (closed in ("high", "both") and value == high)
     if not (math.isfinite(value) and above and below):
@@ -46,9 +53,12 @@ def integer(name, value, *, low=None, high=None, bool_error=TypeError):
 
 def choice(name, value, allowed, error=ValueError):
     """One of a few names."""
-    if not any(value is item or (isinstance(value, type(item)) and value == item) for item in allowed):
-        _refuse(name, value, f"one of {', '.join(map(repr, allowed))}", error)
-    return value
+    for item in allowed:
+        texts = isinstance(value, str) and isinstance(item, str)  # a member of a Word is met by its plain string
+        if value is item or ((texts or isinstance(value, type(item))) and value == item):
+            return item
+    _refuse(name, value, f"one of {', '.join(map(repr, allowed))}", error)
+    return None
 
 
 def instance(name, value, kinds, description=None):

@@ -1,6 +1,6 @@
 """What a ledger has spent: one number with everything that it depends on."""
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from mindarmour.privacy.accounting.curves.rdp import (
 )
 from mindarmour.privacy.accounting.curves.relations import group_epsilon, smallest_epsilon
 from mindarmour.privacy.accounting.curves.zcdp import delta_from_zcdp, epsilon_from_zcdp
-from mindarmour.privacy.accounting.events import FIXED_SIZE, POISSON, RELATIONS, REPLACE_ONE
+from mindarmour.privacy.accounting.events import FIXED_SIZE, POISSON, REPLACE_ONE, Randomness, Relation
 from mindarmour.utils import _validate
 
 GUARANTEE = "guarantee"
@@ -88,12 +88,13 @@ class Accountant:
                  group_size=1, orders=None):
         self._delta = check_delta(delta)
         self._accountant = _validate.choice("accountant", accountant, ACCOUNTANTS)
-        self._relation = None if relation is None else _validate.choice("relation", relation, RELATIONS)
+        self._relation = None if relation is None else Relation.checked("relation", relation)
         self._assume = None if assume is None else _validate.choice("assume", assume, (POISSON,))
         self._conversion = _validate.choice("conversion", conversion, CONVERSIONS)
         self._group_size = _validate.integer("group_size", group_size, low=1)
         self._orders = DEFAULT_ORDERS if orders is None else tuple(check_orders(orders).tolist())
         self._prefix, self._prefix_traits, self._settled = (), set(), None
+        self._stronger = {}
 
     def epsilon_after(self, entries):
         """Epsilon of these entries, a tuple as `Ledger.entries` or `Ledger.preview` returns it."""
@@ -101,6 +102,10 @@ class Accountant:
 
     def spent(self, entries):
         """`PrivacySpent` of these entries."""
+        own, *others = self._over_relations(entries, Accountant._spent)
+        return replace(own, epsilon=max(spent.epsilon for spent in (own, *others)))
+
+    def _spent(self, entries):
         total, traits = self._compose(tuple(entries))
         if self._group_size > 1:
             epsilon, note = self._group_epsilon(total), f"for groups of {self._group_size} records"
@@ -112,6 +117,10 @@ class Accountant:
 
     def delta_at(self, entries, epsilon):
         """`PrivacySpent` of these entries with the delta that belongs to a given epsilon."""
+        own, *others = self._over_relations(entries, Accountant._delta_at, epsilon)
+        return replace(own, delta=max(spent.delta for spent in (own, *others)))
+
+    def _delta_at(self, entries, epsilon):
         total, traits = self._compose(tuple(entries))
         delta, note = delta_of(total, epsilon, self._accountant, self._conversion), ""
         if self._accountant == "pld":
@@ -126,6 +135,9 @@ class Accountant:
 
     def advantage(self, entries):
         """Largest membership advantage of any attack against these entries."""
+        return max(self._over_relations(entries, Accountant._advantage))
+
+    def _advantage(self, entries):
         total, _ = self._compose(tuple(entries))
         if total.exact:
             return tradeoff.advantage_of_gaussian(math.sqrt(total.squared_mu))
@@ -133,10 +145,33 @@ class Accountant:
 
     def true_positive_rate(self, entries, false_positive_rate):
         """Largest true positive rate of any attack at `false_positive_rate`."""
+        return max(self._over_relations(entries, Accountant._true_positive_rate, false_positive_rate))
+
+    def _true_positive_rate(self, entries, false_positive_rate):
         total, _ = self._compose(tuple(entries))
         if total.exact:
             return tradeoff.true_positive_rate_of_gaussian(math.sqrt(total.squared_mu), false_positive_rate)
         return tradeoff.true_positive_rate_from_curve(self._curve(total), false_positive_rate)
+
+    def _over_relations(self, entries, evaluate, *arguments):
+        """Figures under the relation asked for, first, and under all stronger ones that the entries support.
+
+        The bounds of two relations come from different arguments. Taking the largest figure keeps a weaker statement
+        from costing less than a stronger one.
+        """
+        entries, stronger = tuple(entries), ()
+        if self._relation is not None:
+            recorded = common_relation(traits_of(entries))
+            order = list(Relation)
+            stronger = order[order.index(recorded):order.index(self._relation)]
+        own = evaluate(self, entries, *arguments)
+        return [own, *(evaluate(self._judge_under(relation), entries, *arguments) for relation in stronger)]
+
+    def _judge_under(self, relation):
+        if relation not in self._stronger:
+            self._stronger[relation] = Accountant(self._delta, self._accountant, relation, self._assume,
+                                                  self._conversion, self._group_size, self._orders)
+        return self._stronger[relation]
 
     def _curve(self, total):
         """Delta as a function of an array of epsilons."""
@@ -252,11 +287,13 @@ def _two_sided(total):
 
 def _statement(epsilon, delta, accountant, total, traits, note):
     kinds = {trait.kind for trait in traits}
+    sources = {trait.noise_source for trait in traits}
     notes = [note] + [text for holds, text in (
         (total.assumed, "assumes Poisson sampling, but the batches were a shuffled partition"),
         (total.rounded, f"more than {EXACT_LEVELS} noise levels, rounded down by at most 0.2%"),
-        (any(trait.seeded for trait in traits), "seeded noise: no protection against whoever knows the seed"),
+        (Randomness.SEEDED in sources, "seeded noise: no protection against whoever knows the seed"),
+        (Randomness.DEVICE in sources, "noise of the device's own generator, which is not cryptographic"),
         (accountant == "zcdp" and kinds & {POISSON, FIXED_SIZE}, "zCDP is not amplified by sampling"),
-    ) if holds]
+    ) if holds] + sorted({trait.note for trait in traits if trait.note})
     return PrivacySpent(float(epsilon), float(delta), accountant, "+".join(sorted(kinds)) or "none", total.relation,
                         ASSUMPTION if total.assumed else GUARANTEE, "; ".join(filter(None, notes)))

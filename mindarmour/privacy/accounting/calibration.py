@@ -8,16 +8,20 @@ References:
 """
 import itertools
 import math
+from dataclasses import replace
 
 from mindarmour.privacy.accounting import pld
 from mindarmour.privacy.accounting.accountant import Accountant
 from mindarmour.privacy.accounting.curves.rdp import check_delta
-from mindarmour.privacy.accounting.planning import plan_sampling, planned_entries, steps_of_epoch
+from mindarmour.privacy.accounting.ledger import Ledger
+from mindarmour.privacy.accounting.planning import plan_sampling, planned_entries
+from mindarmour.privacy.accounting.sampling import steps_of_epoch
 from mindarmour.utils import _validate
 
 _LARGEST_MULTIPLIER = 1e6
 _SMALLEST_MULTIPLIER = 1e-3
 _MOST_STEPS = 10 ** 12
+_PLD_TOLERANCE = 2e-3
 
 
 def noise_multiplier_for(epsilon, delta, sampling, steps, accountant="rdp", unit="example", tolerance=1e-4):
@@ -49,9 +53,45 @@ def noise_multiplier_for(epsilon, delta, sampling, steps, accountant="rdp", unit
     steps = _validate.integer("steps", steps, low=1)
     # PLD never says more than RDP, so the quick search bounds the slow one from above
     start = 1.0 if accountant != "pld" else noise_multiplier_for(epsilon, delta, sampling, steps, "rdp", unit)
-    tolerance = tolerance if accountant != "pld" else max(tolerance, 2e-3)
+    tolerance = tolerance if accountant != "pld" else max(tolerance, _PLD_TOLERANCE)
     return smallest_multiplier(lambda z: judge.epsilon_after(planned_entries(sampling, z, steps, unit)), epsilon,
                                tolerance, start)
+
+
+def noise_multiplier_for_event(epsilon, delta, event, steps, steps_per_epoch, accountant="rdp", tolerance=1e-4):
+    """Smallest noise multiplier with which steps like `event` keep a budget, whatever else they release.
+
+    Args:
+        epsilon (float): Budget, above 0.
+        delta (float): In (0, 1).
+        event (StepEvent): One step; its own noise multiplier does not matter.
+        steps (int): Length of the run.
+        steps_per_epoch (int): Steps after which the sampler starts over.
+        accountant (str): 'rdp', 'zcdp' or 'pld'.
+        tolerance (float): Relative precision; PLD is given 0.002 at least.
+
+    Returns:
+        float.
+
+    Raises:
+        ValueError: If no noise multiplier up to a million is enough, or if what else is released costs more than the
+            budget by itself.
+    """
+    epsilon, judge = _budget(epsilon), Accountant(check_delta(delta), accountant)
+    steps = _validate.integer("steps", steps, low=1)
+
+    def cost(multiplier):
+        return judge.epsilon_after(Ledger().ahead([(replace(event, noise_multiplier=multiplier), steps)],
+                                                  steps_per_epoch))
+
+    if event.count_multiplier is not None and cost(_LARGEST_MULTIPLIER) > epsilon:
+        raise ValueError(f"epsilon must be above what the count of the adaptive bound costs by itself, "
+                         f"{cost(_LARGEST_MULTIPLIER):.4g}, but got {epsilon}. Raise it or fraction_stddev.")
+    if accountant != "pld":
+        return smallest_multiplier(cost, epsilon, tolerance)
+    # PLD never says more than RDP, so the quick search bounds the slow one from above
+    start = noise_multiplier_for_event(epsilon, delta, event, steps, steps_per_epoch)
+    return smallest_multiplier(cost, epsilon, max(tolerance, _PLD_TOLERANCE), start)
 
 
 def steps_for(epsilon, delta, sampling, noise_multiplier, accountant="rdp", unit="example"):
@@ -65,7 +105,7 @@ def epochs_for(epsilon, delta, sampling, noise_multiplier, accountant="rdp", uni
     """Last epoch that keeps the budget; 0 if not even one does. Arguments as for `steps_for`."""
     within = _within(_budget(epsilon), Accountant(check_delta(delta), accountant))
     multiplier = _multiplier(noise_multiplier)
-    per_epoch = steps_of_epoch(sampling.kind, sampling.num_examples, sampling.batch_size)
+    per_epoch = plan_steps(sampling)
     return _largest(lambda n: within(planned_entries(sampling, multiplier, n * per_epoch, unit)), _MOST_STEPS)
 
 

@@ -1,12 +1,17 @@
 """From ledger entries to one composed cost: the fold that every accountant shares.
 
-Per-step samplers cost per step; samplers whose claim is per epoch cost once for each started epoch, at the
-largest multiplier-squared-inverse of that epoch, however many of its steps ran.
+Per-step samplers cost per step; samplers whose claim is per epoch cost once for each epoch that the steps made
+necessary or that was started, at the least noise of that epoch, however many of its steps ran.
+
+Each kind of event has one fold, in `FOLDS`.
 """
+from __future__ import annotations
+
 import math
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 
@@ -28,8 +33,13 @@ from mindarmour.privacy.accounting.events import (
     REPLACE_ONE,
     SHUFFLE,
     ZERO_OUT,
+    Event,
+    Randomness,
     ReleaseEvent,
+    Sampling,
+    StepEvent,
 )
+from mindarmour.privacy.accounting.ledger import LedgerEntry
 
 # Up to this many distinct noise levels are accounted exactly; more are rounded down onto a logarithmic grid,
 # which is sound (more noise is post-processing) and costs about 0.3 percent of epsilon.
@@ -71,7 +81,7 @@ class Composition:
         self.relation = relation
         self.orders = orders
         self.assumed = False
-        self._assume_poisson = assume_poisson
+        self.assume_poisson = assume_poisson
         self._exact = Counter()
         self._rounded = Counter()
         self._releases = Counter()
@@ -79,7 +89,7 @@ class Composition:
 
     def copy(self):
         """An independent copy, for looking ahead."""
-        other = Composition(self.relation, self._assume_poisson, self.orders)
+        other = Composition(self.relation, self.assume_poisson, self.orders)
         other.assumed = self.assumed
         for name in ("_exact", "_rounded", "_releases", "_epochs"):
             setattr(other, name, getattr(self, name).copy())
@@ -88,11 +98,47 @@ class Composition:
     def extend(self, entries):
         """Compose with ledger entries."""
         for entry in entries:
-            if isinstance(entry.event, ReleaseEvent):
-                self._releases[entry.event] += entry.steps
-            else:
-                self._add_steps(entry)
+            FOLDS[type(entry.event)](self, entry)
         return self
+
+    def count(self, cost, count):
+        """Compose with `count` times the mechanism of a `Cost`; a negative count takes it back."""
+        for counter, item in ((self._exact, cost), (self._rounded, rounded_down(cost))):
+            counter[item] += count
+            if counter[item] == 0:
+                del counter[item]
+
+    def count_release(self, event, count):
+        """Compose with `count` times a ReleaseEvent."""
+        self._releases[event] += count
+
+    def add_visits(self, key, cost, steps):
+        """Compose with steps of a sampler whose claim is per epoch.
+
+        An epoch costs once, whatever part of it ran, at the least noise that any of its steps had; steps beyond its
+        length are another epoch's.
+
+        Args:
+            key (EpochKey): The epoch they belong to.
+            cost (Cost): Of one pass with the noise of these steps.
+            steps (int): How many, at least 1.
+        """
+        length = key.sampling.steps_per_charge
+        made, worst = self._epochs.get(key, (0, None))
+        room = -made % length
+        if room:
+            # the open epoch's cost is that of its least noise
+            if cost.multiplier < worst.multiplier:
+                self.count(worst, -key.sampling.passes_per_epoch)
+                self.count(cost, key.sampling.passes_per_epoch)
+                worst = cost
+            beyond = max(0, steps - room)
+        else:
+            beyond = steps
+        if beyond:
+            self.count(cost, -(-beyond // length) * key.sampling.passes_per_epoch)
+            worst = cost
+        self._epochs[key] = (made + steps, worst)
 
     @property
     def costs(self):
@@ -163,50 +209,41 @@ class Composition:
         """Plain Gaussian mechanisms only: their composition is known exactly."""
         return not self._releases and all(cost.kind == FULL for cost in self._exact)
 
-    def _add_steps(self, entry):
-        sampling = entry.event.sampling
-        multiplier = restated_multiplier(entry.event, self.relation)
-        if sampling.kind == SHUFFLE and self._assume_poisson:
-            self.assumed = True
-            spread = _spread(entry.event.unit, self.relation)
-            self._count(Cost(POISSON, sampling.rate, multiplier, self.relation, spread), entry.steps)
-        elif sampling.kind in PER_EPOCH:
-            self._add_to_epoch((entry.epoch, sampling, entry.event.unit), multiplier)
-        else:
-            self._count(_step_cost(entry.event, multiplier, self.relation), entry.steps)
 
-    def _add_to_epoch(self, key, multiplier):
-        """An epoch costs once, whatever part of it ran, at the least noise that any of its steps had."""
-        before = self._epochs.get(key, math.inf)
-        if multiplier >= before:
-            return
-        _, sampling, unit = key
-        if key in self._epochs:
-            self._count(_epoch_cost(sampling, unit, before, self.relation), -sampling.passes_per_epoch)
-        self._epochs[key] = multiplier
-        self._count(_epoch_cost(sampling, unit, multiplier, self.relation), sampling.passes_per_epoch)
+class EpochKey(NamedTuple):
+    """Steps that visit records together: those of one epoch, sampling and unit."""
 
-    def _count(self, cost, count):
-        for counter, item in ((self._exact, cost), (self._rounded, rounded_down(cost))):
-            counter[item] += count
-            if counter[item] == 0:
-                del counter[item]
+    epoch: int
+    sampling: Sampling
+    examples_per_unit: Optional[int]
 
 
-def restated_multiplier(event, relation):
-    """Effective multiplier of an event when the claim is made under `relation`.
+def _fold_step(composition: Composition, entry: LedgerEntry) -> None:
+    event, sampling, relation = entry.event, entry.event.sampling, composition.relation
+    if sampling.kind == SHUFFLE and composition.assume_poisson:
+        composition.assumed = True
+        composition.count(_step_cost(event, relation), entry.steps)
+    elif sampling.kind in PER_EPOCH:
+        key = EpochKey(entry.epoch, sampling, event.examples_per_unit)
+        composition.add_visits(key, _epoch_cost(event, relation), entry.steps)
+    else:
+        composition.count(_step_cost(event, relation), entry.steps)
 
-    Replacing a record is removing one and adding another, so what moved by one bound moves by two. A
-    sensitivity of 2 (micro-batches) already is the diameter of the ball of contributions.
-    """
-    if relation == REPLACE_ONE and event.sampling.relation != REPLACE_ONE and event.sensitivity == 1:
-        return event.effective_multiplier / 2
-    return event.effective_multiplier
+
+def _fold_release(composition: Composition, entry: LedgerEntry) -> None:
+    composition.count_release(entry.event, entry.steps)
+
+
+# How each kind of event is composed; a further kind adds its own fold.
+FOLDS: dict[type[Event], Callable[[Composition, LedgerEntry], None]] = {
+    StepEvent: _fold_step,
+    ReleaseEvent: _fold_release,
+}
 
 
 def inverse_square(multiplier):
     """Squared mu of one Gaussian step; infinite without noise."""
-    square = multiplier ** 2
+    square = multiplier * multiplier
     return 1 / square if square > 0 else math.inf
 
 
@@ -268,37 +305,33 @@ def _truncated(cost, ordinary, orders):
     return np.stack([first, np.logaddexp(common, worse) / (orders - 1)])
 
 
-def _step_cost(event, multiplier, relation):
-    sampling = event.sampling
+def _step_cost(event: StepEvent, relation: str) -> Cost:
+    """Cost of one step, drawn independently of the others."""
+    sampling, multiplier = event.sampling, event.multiplier_under(relation)
     if sampling.kind == FULL:
         return Cost(FULL, 1.0, multiplier, relation)
     if sampling.kind == FIXED_SIZE:
         return Cost(FIXED_SIZE, sampling.rate, multiplier, relation)
     overflow = None
-    if sampling.max_batch_size is not None:
+    if sampling.kind == POISSON and sampling.max_batch_size is not None:
         shard = -(-sampling.num_examples // sampling.shards)  # a record lives in one shard and overflows there
         overflow = _overflow(shard, sampling.rate, sampling.max_batch_size, relation)
-    return Cost(POISSON, sampling.rate, multiplier, relation, _spread(event.unit, relation), overflow)
-
-
-def _spread(unit, relation):
-    """How many times the radius of the ball of contributions fits into what the multiplier is relative to.
-
-    Units of one example, with or without several views, lie opposite each other at worst.
-    """
-    return 2.0 if relation == REPLACE_ONE and unit.startswith("example") else 1.0
+    return Cost(POISSON, sampling.rate, multiplier, relation, event.spread_under(relation), overflow)
 
 
 _overflow = lru_cache(maxsize=256)(overflow_of)
 
 
-def _epoch_cost(sampling, unit, multiplier, relation):
+def _epoch_cost(event: StepEvent, relation: str) -> Cost:
+    """Cost of one pass over the records."""
+    sampling, multiplier = event.sampling, event.multiplier_under(relation)
     if sampling.kind == SHUFFLE:
         return Cost(FULL, 1.0, multiplier, relation)
     if sampling.max_batch_size is not None and relation == ADD_OR_REMOVE:
         # a record may displace another one of its bin; no amplification is proven for that
         return Cost(FULL, 1.0, multiplier / 2, relation)
-    return Cost(BALLS_IN_BINS, float(sampling.steps_per_epoch), multiplier, relation, _spread(unit, relation))
+    return Cost(BALLS_IN_BINS, float(sampling.steps_per_epoch or 1), multiplier, relation,
+                event.spread_under(relation))
 
 
 class Traits(NamedTuple):
@@ -306,18 +339,19 @@ class Traits(NamedTuple):
 
     kind: str
     relation: str
-    seeded: bool
+    noise_source: Randomness
+    note: str
 
 
-def traits_of(entries):
+def traits_of(entries: Iterable[LedgerEntry]) -> set[Traits]:
     """Set of `Traits`. A shuffled partition changes as a whole when a record is missing: zero-out at best."""
-    return {_traits(entry.event.sampling.kind, entry.event.sampling.relation, entry.event.noise_source)
-            for entry in entries}
+    return {_traits(entry.event) for entry in entries}
 
 
-def _traits(kind, relation, noise_source):
-    proven = ZERO_OUT if kind == SHUFFLE and relation == ADD_OR_REMOVE else relation
-    return Traits(kind, proven, noise_source == "seeded")
+def _traits(event: Event) -> Traits:
+    sampling = event.sampling
+    proven = ZERO_OUT if sampling.kind == SHUFFLE and sampling.relation == ADD_OR_REMOVE else sampling.relation
+    return Traits(sampling.kind, proven, event.noise_source, event.note)
 
 
 def common_relation(traits, relation=None):

@@ -1,117 +1,243 @@
-"""What happened in one training step, as far as privacy is concerned.
+"""What happened in one training step or release, as far as privacy is concerned.
 
-A `StepEvent` is a mathematical definition, not an implementation: the accountants fold over events and never
-ask anybody else. All multipliers are relative: a noise multiplier is the standard deviation of the noise
-divided by the clipping bound, so that an event says the same whatever the bound was.
+An event is a mathematical definition, not an implementation: the accountants fold over events and never ask anybody
+else. All multipliers are relative: a noise multiplier is the standard deviation of the noise divided by the clipping
+bound, so that an event says the same whatever the bound was. Numbers and enumerations decide the cost; texts are
+labels, made for the reader, and nothing is computed from them.
+
+A further kind of event derives from `Event`, carries `@event_kind(name)`, and adds its fold to
+`composition.FOLDS`; nothing else asks for the class of an event.
 
 References:
-    Poisson and shuffled sampling differ: Chua et al. 2024, "How private are DP-SGD implementations?"
     Joint release of gradient and count: Andrew et al. 2021, "Differentially private learning with adaptive
     clipping", theorem 1.
 """
+from __future__ import annotations
+
 import math
-from dataclasses import dataclass
-from typing import Optional
+from dataclasses import dataclass, fields
+from typing import Any, Callable, ClassVar, Optional, TypeVar, Union
 
 import numpy as np
 
-ADD_OR_REMOVE = "add-or-remove"
-ZERO_OUT = "zero-out"
-REPLACE_ONE = "replace-one"
-RELATIONS = (ADD_OR_REMOVE, ZERO_OUT, REPLACE_ONE)
+from mindarmour.privacy.accounting.sampling import (
+    ADD_OR_REMOVE,
+    BALLS_IN_BINS,
+    FIXED_SIZE,
+    FULL,
+    PER_EPOCH,
+    POISSON,
+    RELATIONS,
+    REPLACE_ONE,
+    SAMPLINGS,
+    SHUFFLE,
+    ZERO_OUT,
+    Relation,
+    Sampling,
+    SamplingKind,
+    Word,
+    settle,
+)
+from mindarmour.utils import _validate
 
-POISSON = "poisson"
-BALLS_IN_BINS = "balls-in-bins"
-SHUFFLE = "shuffle"
-FIXED_SIZE = "fixed"
-FULL = "full"
-SAMPLINGS = (POISSON, BALLS_IN_BINS, SHUFFLE, FIXED_SIZE, FULL)
-PER_EPOCH = (BALLS_IN_BINS, SHUFFLE)
+__all__ = [
+    "ADD_OR_REMOVE", "BALLS_IN_BINS", "EVENT_KINDS", "FIXED_SIZE", "FULL", "ONE_RECORD", "PER_EPOCH", "POISSON",
+    "RELATIONS", "REPLACE_ONE", "SAMPLINGS", "SHUFFLE", "ZERO_OUT", "Event", "Randomness", "Relation", "ReleaseEvent",
+    "Sampling", "SamplingKind", "StepEvent", "basic_composition", "event_kind", "sensitivity_of", "unit_text",
+    "weakest_randomness",
+]
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How a step's examples were chosen, and under which neighbouring relation the claim holds.
+class Randomness(Word):
+    """Where the randomness of an event came from, from the strongest to the weakest."""
+
+    SECURE = "secure"
+    DEVICE = "device"
+    SEEDED = "seeded"
+
+
+def weakest_randomness(*sources: str) -> Randomness:
+    """The weakest of several sources: an event is as predictable as the worst randomness its guarantee needs."""
+    order = list(Randomness)
+    return max((Randomness.checked("noise_source", source) for source in sources), key=order.index)
+
+
+def sensitivity_of(examples_per_unit: Optional[int], relation: str) -> float:
+    """L2 sensitivity of a sum of clipped units, divided by the clipping bound: the only rule there is.
 
     Args:
-        kind (str): One of `SAMPLINGS`. 'full' means that every record may take part in every step: no
-            amplification of any kind.
-        num_examples (int): Records in the data set, a public number.
-        batch_size (float): Expected number of records in a batch, a fixed public number.
-        relation (str): Neighbouring relation, one of `RELATIONS`.
-        passes_per_epoch (int): How often one epoch visits each record (kinds in `PER_EPOCH`).
-        steps_per_epoch (int, optional): Steps of one pass (kinds in `PER_EPOCH`).
-        max_batch_size (int, optional): Poisson batches above this size are cut down to it at random; None if
-            they never are. With several shards, the size of one shard's part of a batch.
-        shards (int): Disjoint shards of (almost) equal size, one a rank, from which the parts of a batch are drawn.
-        views (int): Rows that stand for one record, its augmented views; together they form its unit.
+        examples_per_unit (int, optional): How many of what neighbours differ in (examples; users, if users are
+            drawn) share one clipping factor; None for several, it is not known how many. The views of one example
+            and the examples of one user count as one.
+        relation (Relation): Neighbouring relation.
+
+    Returns:
+        float. 1 where a unit appears or vanishes as a whole. 2 where it moves from one point of the ball to
+        another: the clipped mean of several examples when one of them changes, or a unit that is replaced.
+
+    Examples:
+        >>> from mindarmour.privacy.accounting.events import sensitivity_of
+        >>> sensitivity_of(1, "add-or-remove"), sensitivity_of(1, "replace-one"), sensitivity_of(8, "zero-out")
+        (1.0, 2.0, 2.0)
     """
+    examples = _examples_per_unit(examples_per_unit)
+    replaced = Relation.checked("relation", relation) == REPLACE_ONE
+    return 1.0 if examples == 1 and not replaced else 2.0
 
-    kind: str
-    num_examples: int
-    batch_size: float
-    relation: str
-    passes_per_epoch: int = 1
-    steps_per_epoch: Optional[int] = None
-    max_batch_size: Optional[int] = None
-    shards: int = 1
-    views: int = 1
 
-    def __post_init__(self):
-        if self.kind not in SAMPLINGS:
-            raise ValueError(f"kind must be one of {SAMPLINGS}, but got {self.kind!r}.")
-        if self.relation not in RELATIONS:
-            raise ValueError(f"relation must be one of {RELATIONS}, but got {self.relation!r}.")
-        if not 0 < self.batch_size <= self.num_examples:
-            raise ValueError(f"batch_size must be in (0, num_examples = {self.num_examples}], but got "
-                             f"{self.batch_size}.")
-        if self.kind in PER_EPOCH and not (self.steps_per_epoch or 0) > 0:
-            raise ValueError(f"{self.kind} sampling is accounted per epoch: steps_per_epoch must be a positive "
-                             f"int, but got {self.steps_per_epoch}.")
+def unit_text(sampling: Sampling, examples_per_unit: Optional[int]) -> str:
+    """What one clipping factor applied to, in words made from the facts."""
+    what, several = ("user", "users") if sampling.examples_per_user else ("example", "examples")
+    if examples_per_unit is None:
+        return "micro-batch"
+    if examples_per_unit > 1:
+        return f"micro-batch of {examples_per_unit} {several}"
+    if sampling.examples_per_user:
+        return f"user (up to {sampling.examples_per_user} examples)"
+    return what if sampling.views == 1 else f"{what} ({sampling.views} views)"
+
+
+class Event:
+    """What every kind of event offers to ledger, statement and file."""
+
+    kind: ClassVar[str]
+    sampling: Sampling
+    noise_source: Randomness
 
     @property
-    def rate(self):
-        """Probability that a given record takes part in a given step."""
-        return self.batch_size / self.num_examples
+    def unit(self) -> str:
+        """What the guarantee hides, in words."""
+        raise NotImplementedError
+
+    @property
+    def note(self) -> str:
+        """What a statement has to add, in words."""
+        raise NotImplementedError
+
+    @property
+    def noise(self) -> Union[float, str]:
+        """The figure of a table of events: an effective noise multiplier, or words."""
+        raise NotImplementedError
+
+    def to_fields(self) -> dict[str, Any]:
+        """Everything but the sampling, as plain data for a file."""
+        # ReleaseEvent's unit is a field of its own, others compute it
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "sampling"}  # type: ignore[arg-type]
+
+    @classmethod
+    def from_fields(cls, sampling: Sampling, values: dict[str, Any]) -> Event:
+        """The event that `to_fields` wrote; every value is checked again."""
+        return cls(sampling=sampling, **values)  # type: ignore[call-arg]
 
 
+EVENT_KINDS: dict[str, type[Event]] = {}
+_E = TypeVar("_E", bound=type)
+
+
+def event_kind(name: str) -> Callable[[_E], _E]:
+    """Class decorator that registers a kind of event under the name that ledger files use."""
+    def register(cls: _E) -> _E:
+        cls.kind = name
+        EVENT_KINDS[name] = cls
+        return cls
+    return register
+
+
+@event_kind("step")
 @dataclass(frozen=True)
-class StepEvent:
+class StepEvent(Event):
     """One noised step.
 
     Args:
         sampling (Sampling): Who took part.
         noise_multiplier (float): Standard deviation of the noise on the clipped sum, divided by the clipping
-            bound of that step.
-        sensitivity (float): L2 sensitivity of the clipped sum under `sampling.relation`, divided by the bound:
-            1 for units of one example under add-or-remove or zero-out, otherwise 2.
+            bound of that step; 0 for a step without noise.
+        sensitivity (float, optional): L2 sensitivity of the clipped sum under `sampling.relation`, divided by the
+            bound. It follows from `examples_per_unit` and the relation; a given value is compared with that.
         count_multiplier (float, optional): Adaptive clipping also releases how many units stayed unclipped:
             standard deviation of that count's noise divided by the count's sensitivity.
-        unit (str): What one clipping factor applied to, in words.
-        noise_source (str): 'secure', 'seeded' (reproducible: no protection against whoever knows the seed) or
-            'device'.
+        examples_per_unit (int, optional): See `sensitivity_of`.
+        noise_source (Randomness): 'secure', 'seeded' (reproducible: no protection against whoever knows the seed) or
+            'device'; the weakest of all randomness that the guarantee needs.
+        note (str): What statements have to add; nothing is computed from it.
+
+    Raises:
+        TypeError: A value of the wrong type; bools and texts are no numbers.
+        ValueError: A negative, infinite or undefined number, or a sensitivity that does not follow from the facts.
+
+    Examples:
+        >>> from mindarmour.privacy.accounting import Sampling, StepEvent
+        >>> event = StepEvent(Sampling("poisson", 60000, 256, "zero-out"), 1.1, examples_per_unit=8)
+        >>> event.sensitivity, event.unit
+        (2.0, 'micro-batch of 8 examples')
     """
 
     sampling: Sampling
     noise_multiplier: float
-    sensitivity: float = 1.0
+    sensitivity: Optional[float] = None
     count_multiplier: Optional[float] = None
-    unit: str = "example"
-    noise_source: str = "secure"
+    examples_per_unit: Optional[int] = 1
+    noise_source: Randomness = Randomness.SECURE
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        _validate.instance("sampling", self.sampling, Sampling)
+        settle(self, noise_multiplier=_validate.real("noise_multiplier", self.noise_multiplier, low=0, closed="low"),
+               examples_per_unit=_examples_per_unit(self.examples_per_unit),
+               noise_source=Randomness.checked("noise_source", self.noise_source),
+               note=_validate.instance("note", self.note, str))
+        if self.count_multiplier is not None:
+            settle(self, count_multiplier=_validate.real("count_multiplier", self.count_multiplier, low=0,
+                                                         closed="low"))
+        rule = sensitivity_of(self.examples_per_unit, self.sampling.relation)
+        if self.sensitivity is not None and _validate.real("sensitivity", self.sensitivity, low=0) != rule:
+            raise ValueError(f"sensitivity must be {rule} for {self.unit} as unit under {self.sampling.relation}, but "
+                             f"got {self.sensitivity!r}. Leave it out, or state examples_per_unit.")
+        settle(self, sensitivity=rule)
 
     @property
-    def effective_multiplier(self):
+    def unit(self) -> str:
+        """What one clipping factor applied to, in words."""
+        return unit_text(self.sampling, self.examples_per_unit)
+
+    @property
+    def noise(self) -> float:
+        """The effective multiplier."""
+        return self.effective_multiplier
+
+    @property
+    def effective_multiplier(self) -> float:
+        """`multiplier_under` the recorded relation."""
+        return self.multiplier_under(self.sampling.relation)
+
+    def multiplier_under(self, relation: str) -> float:
         """Multiplier of the one Gaussian mechanism that costs as much as everything this step released.
 
         Gaussian mechanisms on the same data compose into one whose squared inverse multiplier is the sum of
-        theirs. 0 when the step had no noise at all.
+        theirs. What moved by one bound moves by two when a unit is replaced; the count moves as much further.
+
+        Args:
+            relation (Relation): Under which the claim is made; the recorded one or one that follows from it.
+
+        Returns:
+            float, 0 when the step had no noise at all.
         """
         if self.noise_multiplier == 0 or self.count_multiplier == 0:
             return 0.0
-        inverse = (self.sensitivity / self.noise_multiplier) ** 2
+        sensitivity = sensitivity_of(self.examples_per_unit, relation)
+        inverse = sensitivity / self.noise_multiplier
         if self.count_multiplier is not None:
-            inverse += self.count_multiplier ** -2
-        return inverse ** -0.5 if math.isfinite(inverse) else 0.0
+            further = sensitivity / sensitivity_of(self.examples_per_unit, self.sampling.relation)
+            inverse = math.hypot(inverse, further / self.count_multiplier)
+        return 1 / inverse
+
+    def spread_under(self, relation: str) -> float:
+        """How many times the radius of the ball of contributions fits into what the multiplier is relative to.
+
+        Units that appear and vanish as a whole lie opposite each other at worst when one replaces the other: the
+        multiplier is relative to the diameter. Otherwise it already covers the worst placement.
+        """
+        return sensitivity_of(self.examples_per_unit, relation) / sensitivity_of(self.examples_per_unit, ADD_OR_REMOVE)
 
 
 # A release of one record (local differential privacy) or of one client's whole update: nothing is sampled,
@@ -119,17 +245,22 @@ class StepEvent:
 ONE_RECORD = Sampling(FULL, 1, 1, REPLACE_ONE)
 
 
+@event_kind("release")
 @dataclass(frozen=True)
-class ReleaseEvent:
+class ReleaseEvent(Event):
     """One release with a proven (epsilon, delta) guarantee.
 
     Args:
         epsilon (float): Of this one release. infinity for a release without any guarantee.
         delta (float): 0 for pure differential privacy.
         mechanism (str): What was run, in words.
-        unit (str): What the guarantee hides, in words.
+        unit (str): What the guarantee hides, in words; nothing is computed from it.
         sampling (Sampling): Who took part, and under which neighbouring relation the guarantee holds.
-        noise_source (str): 'secure' or 'seeded', as for a StepEvent.
+        noise_source (Randomness): As for a StepEvent.
+
+    Raises:
+        TypeError: A value of the wrong type.
+        ValueError: A number outside its range, or a sampling that is not 'full' under replace-one.
     """
 
     epsilon: float
@@ -137,18 +268,31 @@ class ReleaseEvent:
     mechanism: str = ""
     unit: str = "record"
     sampling: Sampling = ONE_RECORD
-    noise_source: str = "secure"
+    noise_source: Randomness = Randomness.SECURE
 
-    def __post_init__(self):
-        if not self.epsilon >= 0:
-            raise ValueError(f"epsilon must be at least 0, but got {self.epsilon!r}.")
+    def __post_init__(self) -> None:
+        unbounded = isinstance(self.epsilon, (float, np.floating)) and self.epsilon == math.inf
+        settle(self, epsilon=math.inf if unbounded else _validate.real("epsilon", self.epsilon, low=0, closed="low"),
+               delta=_validate.real("delta", self.delta, low=0, high=1, closed="low"),
+               noise_source=Randomness.checked("noise_source", self.noise_source))
+        for name in ("mechanism", "unit"):
+            _validate.instance(name, getattr(self, name), str)
+        _validate.instance("sampling", self.sampling, Sampling)
         if self.sampling.kind != FULL or self.sampling.relation != REPLACE_ONE:
             raise ValueError(f"sampling must be of kind 'full' under replace-one, the relation that every ledger "
                              f"can be stated under, but got {self.sampling}.")
-        if not 0 <= self.delta < 1:
-            raise ValueError(f"delta must be in [0, 1), but got {self.delta!r}.")
 
-    def rdp(self, orders):
+    @property
+    def note(self) -> str:
+        """A release adds nothing to a statement."""
+        return ""
+
+    @property
+    def noise(self) -> str:
+        """The guarantee stands in place of a multiplier."""
+        return f"epsilon {self.epsilon:g}"
+
+    def rdp(self, orders: Any) -> np.ndarray:
         """Renyi divergence of the randomised response that stands for the mechanism, once delta is set aside.
 
         Args:
@@ -166,7 +310,7 @@ class ReleaseEvent:
         return np.maximum(np.logaddexp(same, other), 0) / (orders - 1)
 
 
-def basic_composition(entries):
+def basic_composition(entries: Any) -> tuple[float, float]:
     """Sum of what the releases of a ledger state: sound for any mechanisms, chosen adaptively.
 
     Args:
@@ -186,3 +330,7 @@ def basic_composition(entries):
         epsilon += entry.steps * entry.event.epsilon
         delta += entry.steps * entry.event.delta
     return epsilon, delta
+
+
+def _examples_per_unit(value: Any) -> Optional[int]:
+    return None if value is None else _validate.integer("examples_per_unit", value, low=1)

@@ -46,14 +46,14 @@ def _whole_epochs(entries):
     steps, noise = Counter(), {}
     for entry in entries:
         sampling = entry.event.sampling
-        if sampling.kind == SHUFFLE and entry.event.unit.startswith("example"):
+        if sampling.kind == SHUFFLE and getattr(entry.event, "examples_per_unit", None) == 1:
             key = (entry.epoch, sampling)
             steps[key] += entry.steps
             noise[key] = max(noise.get(key, 0.0), entry.event.noise_multiplier)
     epochs = Counter()
     for key, count in steps.items():
-        batches, passes = key[1].steps_per_epoch, key[1].passes_per_epoch
-        epochs[noise[key], batches] += min(passes, count // batches)
+        batches = key[1].steps_per_epoch
+        epochs[noise[key], batches] += count // batches
     return {kind: count for kind, count in epochs.items() if count > 0}
 
 

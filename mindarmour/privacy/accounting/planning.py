@@ -1,6 +1,7 @@
 """A run that has not happened yet, written down as the ledger it would leave."""
-import math
-from dataclasses import replace
+from __future__ import annotations
+
+from typing import Any, Optional
 
 from mindarmour.privacy.accounting.events import (
     ADD_OR_REMOVE,
@@ -8,19 +9,22 @@ from mindarmour.privacy.accounting.events import (
     PER_EPOCH,
     RELATIONS,
     REPLACE_ONE,
-    SAMPLINGS,
     SHUFFLE,
     ZERO_OUT,
+    Relation,
     Sampling,
+    SamplingKind,
     StepEvent,
 )
 from mindarmour.privacy.accounting.ledger import LedgerEntry
+from mindarmour.privacy.accounting.sampling import steps_of_epoch
 from mindarmour.utils import _validate
 
-UNITS = ("example", "micro-batch")
+# What a plan may clip, and how many examples share a factor; of a planned micro-batch it is not known how many.
+UNITS: dict[str, Optional[int]] = {"example": 1, "micro-batch": None}
 
 
-def natural_relation(kind, unit="example"):
+def natural_relation(kind: str, unit: str = "example") -> Relation:
     """What a sampler proves by itself; see docs/accounting.md.
 
     A record that is missing from a partition moves others to new places, so there it can only be zeroed, not
@@ -28,10 +32,11 @@ def natural_relation(kind, unit="example"):
     """
     if kind == FIXED_SIZE:
         return REPLACE_ONE
-    return ZERO_OUT if kind == SHUFFLE or unit != "example" else ADD_OR_REMOVE
+    return ZERO_OUT if kind == SHUFFLE or UNITS[unit] != 1 else ADD_OR_REMOVE
 
 
-def plan_sampling(kind, num_examples, batch_size, relation=None, unit="example"):
+def plan_sampling(kind: str, num_examples: int, batch_size: float, relation: Optional[str] = None,
+                  unit: str = "example") -> Sampling:
     """`Sampling` of a standard run.
 
     Args:
@@ -44,12 +49,12 @@ def plan_sampling(kind, num_examples, batch_size, relation=None, unit="example")
     Raises:
         ValueError: If the sampler's claim does not hold under `relation`.
     """
-    _validate.choice("sampling", kind, SAMPLINGS)
+    kind = SamplingKind.checked("sampling", kind)
     _validate.choice("unit", unit, UNITS)
     num_examples = _validate.integer("num_examples", num_examples, low=1)
-    batch_size = _validate.real("batch_size", batch_size, low=0, high=num_examples, closed="high")
+    _validate.real("batch_size", batch_size, low=0, high=num_examples, closed="high")
     natural = natural_relation(kind, unit)
-    relation = _validate.choice("relation", natural if relation is None else relation, RELATIONS)
+    relation = Relation.checked("relation", natural if relation is None else relation)
     # each relation follows from those before it
     if RELATIONS.index(relation) < RELATIONS.index(natural_relation(kind)):
         raise ValueError(f"relation must be one that {kind} sampling proves, but got {relation!r}. Leave it out to "
@@ -58,14 +63,8 @@ def plan_sampling(kind, num_examples, batch_size, relation=None, unit="example")
                     steps_per_epoch=steps_of_epoch(kind, num_examples, batch_size))
 
 
-def steps_of_epoch(kind, num_examples, batch_size):
-    """Steps that one epoch takes: a partition drops its remainder, the other samplers round."""
-    if kind == SHUFFLE:
-        return max(1, int(num_examples // batch_size))
-    return max(1, round(num_examples / batch_size))
-
-
-def planned_entries(sampling, noise_multiplier, steps, unit="example"):
+def planned_entries(sampling: Sampling, noise_multiplier: Any, steps: int,
+                    unit: str = "example") -> tuple[LedgerEntry, ...]:
     """Ledger entries of `steps` steps with one noise multiplier.
 
     Args:
@@ -80,13 +79,5 @@ def planned_entries(sampling, noise_multiplier, steps, unit="example"):
     """
     steps = _validate.integer("steps", steps, low=0)
     _validate.choice("unit", unit, UNITS)
-    sensitivity = 2.0 if unit != "example" or sampling.relation == REPLACE_ONE else 1.0
-    event = StepEvent(sampling, float(noise_multiplier), sensitivity, unit=unit)
-    if steps == 0:
-        return ()
-    if sampling.kind not in PER_EPOCH:
-        return (LedgerEntry(event, steps),)
-    # all full epochs in one entry: an epoch that visits each record p times costs what p epochs cost
-    epochs = math.ceil(steps / sampling.steps_per_epoch)
-    whole = replace(event, sampling=replace(sampling, passes_per_epoch=sampling.passes_per_epoch * epochs))
-    return (LedgerEntry(whole, steps, 1),)
+    event = StepEvent(sampling, noise_multiplier, examples_per_unit=UNITS[unit])
+    return (LedgerEntry(event, steps, int(sampling.kind in PER_EPOCH)),) if steps else ()

@@ -10,7 +10,6 @@ from mindarmour.privacy.accounting import Ledger, Sampling, StepEvent
 from mindarmour.privacy.accounting.events import FULL, ZERO_OUT
 from mindarmour.privacy.accounting.legacy import EpsDelta
 from mindarmour.privacy.diff_privacy import ClippedSum
-from mindarmour.privacy.diff_privacy.clipping.rules import FlatClipping
 from mindarmour.privacy.diff_privacy.noise.source import NoiseSource
 from mindarmour.privacy.diff_privacy.parallel.ranks import refuse_several_ranks
 from mindarmour.privacy.errors import PrivacyWarning
@@ -90,8 +89,7 @@ class AmortizedGaussianSanitizer:
         normals = self._source.normals(self.ledger.steps, [array.shape for array in total])
         sampling = self._sampling or Sampling(FULL, rows, rows, ZERO_OUT)
         self._accountant.accumulate_privacy_spending(self._budget, self.sigma, sampling.batch_size)
-        self.ledger.record(StepEvent(sampling, self.sigma, FlatClipping.sensitivity(1, sampling.relation),
-                                     noise_source=self._source.kind))
+        self.ledger.record(StepEvent(sampling, self.sigma, noise_source=self._source.kind))
         stddev = np.float32(self.sigma * self.norm_bound)
         return tuple(Tensor(array + normal * stddev, ms.float32) for array, normal in zip(total, normals))
 

@@ -262,7 +262,7 @@ def gaussian_event(sampling, multiplier):
     """Event of Gaussian noise with this multiple of the sensitivity under replace-one, where a clipped
     value's
     sensitivity is twice its bound."""
-    return StepEvent(sampling, _REPLACED * multiplier, _REPLACED, unit="record")
+    return StepEvent(sampling, _REPLACED * multiplier)
 
 
 def clipped_records(records, norm, order):

@@ -11,14 +11,10 @@ from mindspore import Tensor, nn, ops
 from mindarmour.privacy.accounting import Ledger, Sampling, StepEvent
 from mindarmour.privacy.accounting.events import ADD_OR_REMOVE, FULL, ZERO_OUT
 from mindarmour.privacy.diff_privacy import ClippedSum
-from mindarmour.privacy.diff_privacy.clipping.rules import FlatClipping
 from mindarmour.privacy.diff_privacy.noise.source import NoiseSource
 from mindarmour.privacy.diff_privacy.parallel.ranks import refuse_several_ranks
 from mindarmour.utils import _validate
 from mindarmour.utils.compiled import Compiled
-
-# A batch clipped as one vector moves from one point of the ball of radius C to another.
-_BATCH_SENSITIVITY = 2.0
 
 
 class _NoisedUpdate(Compiled):
@@ -101,8 +97,8 @@ class _Privacy:
 
     def _event_of_batch(self):
         sampling = self.sampling or Sampling(FULL, 1, 1, ZERO_OUT)
-        return StepEvent(sampling, self.noise_scale, _BATCH_SENSITIVITY, unit="batch, clipped as one vector",
-                         noise_source=self._source.kind)
+        return StepEvent(sampling, self.noise_scale, examples_per_unit=None, noise_source=self._source.kind,
+                         note="each batch was clipped as one vector")
 
     def _event_of_sum(self, clipped):
         if clipped.norm_bound != self.norm_bound:
@@ -114,9 +110,7 @@ class _Privacy:
         if examples > 1 and sampling.relation == ADD_OR_REMOVE:
             # an absent example leaves a hole in its micro-batch; it does not move the others
             sampling = replace(sampling, relation=ZERO_OUT)
-        unit = "example" if examples == 1 else f"micro-batch of {examples} examples"
-        sensitivity = FlatClipping.sensitivity(examples, sampling.relation)
-        return StepEvent(sampling, self.noise_scale, sensitivity, unit=unit, noise_source=self._source.kind)
+        return StepEvent(sampling, self.noise_scale, examples_per_unit=examples, noise_source=self._source.kind)
 
 
 _COMPILED = ("A DP optimizer draws its noise on the host: call it outside compiled code with the gradients, or train "

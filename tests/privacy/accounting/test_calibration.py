@@ -21,7 +21,8 @@ from mindarmour.privacy.accounting.curves.tradeoff import (
     true_positive_rate_from_curve,
     true_positive_rate_of_gaussian,
 )
-from mindarmour.privacy.accounting.planning import plan_sampling, planned_entries, steps_of_epoch
+from mindarmour.privacy.accounting.planning import plan_sampling, planned_entries
+from mindarmour.privacy.accounting.sampling import steps_of_epoch
 
 MNIST = plan_sampling("poisson", 60000, 256)
 KINDS = ("poisson", "balls-in-bins", "shuffle", "fixed", "full")

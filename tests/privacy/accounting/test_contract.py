@@ -20,15 +20,14 @@ from mindarmour.privacy.accounting import (
     privacy_spent,
     privacy_spent_delta,
 )
-from mindarmour.privacy.accounting.planning import natural_relation, plan_sampling, planned_entries
+from mindarmour.privacy.accounting.planning import UNITS, natural_relation, plan_sampling, planned_entries
 
 KINDS = ("poisson", "balls-in-bins", "shuffle", "fixed", "full")
 
 
 def event_of(kind, multiplier, examples=2000, batch=50, unit="example", **changes):
     sampling = replace(plan_sampling(kind, examples, batch, unit=unit), **changes)
-    sensitivity = 2.0 if kind == "fixed" or unit != "example" else 1.0
-    return StepEvent(sampling, multiplier, sensitivity, unit=unit)
+    return StepEvent(sampling, multiplier, examples_per_unit=UNITS[unit])
 
 
 def epochs_of(kind, multiplier, epochs, **settings_):
@@ -162,8 +161,8 @@ class TestZcdp(AccountantContract):
 
     def test_counts_participations_not_steps_of_a_partition(self):
         few = self.epsilon(epochs_of("shuffle", 2.0, 4))
-        many = self.epsilon(tuple(replace(entry, event=replace(entry.event, sampling=replace(
-            entry.event.sampling, steps_per_epoch=400)), steps=400) for entry in epochs_of("shuffle", 2.0, 4)))
+        event = event_of("shuffle", 2.0, batch=5, steps_per_epoch=400)
+        many = self.epsilon(tuple(LedgerEntry(event, 400, epoch) for epoch in range(1, 5)))
         assert many == few
 
     def test_never_below_the_exact_gaussian(self):

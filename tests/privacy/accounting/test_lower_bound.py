@@ -59,7 +59,8 @@ def test_statement_and_what_is_left_out():
     assert (spent.kind, spent.sampling, spent.relation) == ("lower-bound", "shuffle", "zero-out")
     broken_off = (*entries, replace(entries[0], steps=5, epoch=3))
     assert shuffle_lower_bound(broken_off, 1e-5) == spent
-    micro = tuple(replace(entry, event=replace(entry.event, unit="micro-batch", sensitivity=2.0)) for entry in entries)
+    event = replace(entries[0].event, sensitivity=None, examples_per_unit=None)
+    micro = tuple(replace(entry, event=event) for entry in entries)
     assert shuffle_lower_bound(micro, 1e-5).epsilon == 0
     quiet = tuple(replace(entry, event=replace(entry.event, noise_multiplier=0.0)) for entry in entries)
     assert shuffle_lower_bound(quiet, 1e-5).epsilon == math.inf

@@ -74,7 +74,7 @@ def test_batches_are_recorded_with_twice_the_bound():
         optimizer(_zeros((3,)))
     entry, = optimizer.ledger.entries
     assert (entry.steps, entry.event.sensitivity, entry.event.noise_multiplier) == (3, 2.0, 1.5)
-    assert entry.event.sampling == sampling and "one vector" in entry.event.unit
+    assert entry.event.sampling == sampling and "one vector" in entry.event.note
     assert entry.event.noise_source == "secure"
 
 

@@ -8,6 +8,7 @@ import math
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
+from mindarmour.privacy.accounting.events import sensitivity_of
 from mindarmour.privacy.diff_privacy.operators import (
     add_all,
     for_each,
@@ -61,12 +62,8 @@ class FlatClipping(nn.Cell):
 
     @staticmethod
     def sensitivity(examples_per_unit, relation):
-        """L2 sensitivity of the clipped sum divided by the bound.
-
-        One example's gradient vanishes: 1 for units of one example. The clipped mean of several examples moves
-        from one point of the C-ball to another, and so does a unit whose example is replaced: 2.
-        """
-        return 1.0 if examples_per_unit == 1 and relation != "replace-one" else 2.0
+        """L2 sensitivity of the clipped sum divided by the bound; see `sensitivity_of`."""
+        return sensitivity_of(examples_per_unit, relation)
 
 
 class PerLayerClipping(nn.Cell):

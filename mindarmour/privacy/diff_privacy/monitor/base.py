@@ -11,6 +11,7 @@ from mindarmour.privacy.accounting.accountant import Accountant
 from mindarmour.privacy.accounting.events import POISSON, SHUFFLE
 from mindarmour.privacy.accounting.ledger import LedgerEntry
 from mindarmour.privacy.accounting.lower_bound import shuffle_lower_bound
+from mindarmour.privacy.accounting.sampling import steps_of_epoch
 from mindarmour.privacy.diff_privacy.noise.mechanisms import decayed_multiplier
 from mindarmour.privacy.diff_privacy.parallel.ranks import is_main_rank
 from mindarmour.privacy.errors import BudgetExceededError, PrivacyWarning
@@ -46,7 +47,8 @@ class Monitor(Callback):
         self._quick = Accountant(delta) if self.accountant == "pld" else None
         self._own_ledger = Ledger()
         self._source = None
-        self._steps_per_epoch = max(1, arguments.num_samples // arguments.batch_size)
+        self._steps_per_epoch = steps_of_epoch(self._assumed_sampling().kind, arguments.num_samples,
+                                               arguments.batch_size)
         self._cleared = None
         self._latest = None
         self._warned = False

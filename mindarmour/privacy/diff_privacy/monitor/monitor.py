@@ -3,6 +3,7 @@ from functools import partial
 
 from mindarmour.privacy.accounting import Sampling
 from mindarmour.privacy.accounting.events import ADD_OR_REMOVE, POISSON, SHUFFLE, ZERO_OUT
+from mindarmour.privacy.accounting.sampling import steps_of_epoch
 from mindarmour.privacy.diff_privacy.monitor.arguments import (
     DEFAULT_MODE,
     DEFAULT_MULTIPLIER,
@@ -156,7 +157,7 @@ class ZCDPMonitor(Monitor):
     def _assumed_sampling(self):
         arguments = self._arguments
         return Sampling(SHUFFLE, arguments.num_samples, arguments.batch_size, ZERO_OUT,
-                        steps_per_epoch=arguments.num_samples // arguments.batch_size)
+                        steps_per_epoch=steps_of_epoch(SHUFFLE, arguments.num_samples, arguments.batch_size))
 
 
 def _poisson(arguments):

@@ -28,6 +28,7 @@ from mindarmour.privacy.accounting.events import (
     ZERO_OUT,
     Sampling,
 )
+from mindarmour.privacy.accounting.sampling import steps_of_epoch
 from mindarmour.privacy.diff_privacy.parallel.ranks import current_ranks
 from mindarmour.privacy.diff_privacy.sampling.batches import MASK_COLUMN, PaddedBatches, at_random_places, gather_rows
 from mindarmour.utils import _validate
@@ -114,7 +115,7 @@ class _Sampler:
         return SecureStream(key)
 
     def _steps(self, count):
-        return self.steps_per_epoch or max(1, round(count / self.batch_size))
+        return self.steps_per_epoch or steps_of_epoch(self.kind, count, self.batch_size)
 
     def _rows_of_rank(self, world):
         if self.batch_size % world:
@@ -277,7 +278,7 @@ class ShufflePartition(_Sampler):
 
     def _claim(self, count, world):
         size = self._rows_of_rank(world)
-        steps = math.ceil(math.ceil(count / world) / size)
+        steps = steps_of_epoch(SHUFFLE, math.ceil(count / world), size, padded=True)
         sampling = Sampling(SHUFFLE, count, self.batch_size, ZERO_OUT, steps_per_epoch=steps, shards=world)
         return sampling, size, steps
 

@@ -2,7 +2,7 @@
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from mindarmour.privacy.accounting.events import REPLACE_ONE, Sampling, StepEvent
+from mindarmour.privacy.accounting.events import Sampling, StepEvent, sensitivity_of
 from mindarmour.privacy.diff_privacy.parallel.ranks import Ranks
 
 
@@ -67,15 +67,10 @@ class Plan:
             sampling=sampling,
             noise_multiplier=self.noise_mech.multiplier_at(step),
             sensitivity=self.rule.sensitivity(examples, sampling.relation),
+            examples_per_unit=examples,
             count_multiplier=self._count_multiplier(rows, examples),
-            unit=self._unit(examples),
             noise_source=self.noise_mech.source.kind,
         )
-
-    def _unit(self, examples):
-        if self.views > 1:
-            return f"example ({self.views} views)"
-        return "example" if examples == 1 else f"micro-batch of {examples} examples"
 
     def _count_multiplier(self, rows, examples):
         """Noise on the count of unclipped units, divided by the count's sensitivity.
@@ -85,5 +80,5 @@ class Plan:
         """
         if self.clip_mech is None:
             return None
-        sensitivity = 0.5 if examples == 1 and self.sampling.relation != REPLACE_ONE else 1.0
+        sensitivity = 0.5 * sensitivity_of(examples, self.sampling.relation)
         return self.clip_mech.fraction_stddev * self.expected_units(rows) / sensitivity
