@@ -2,20 +2,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 
 from mindarmour.privacy.evaluation._check_config import method_of, verify_config_params
 from mindarmour.privacy.evaluation.attacker import _get_attack_model, refitted
+from mindarmour.privacy.evaluation.checks import checked_outputs, require_classes, warn_of_shared_records
 from mindarmour.privacy.evaluation.forward import predict_queries
 from mindarmour.privacy.evaluation.membership import roc
 from mindarmour.privacy.evaluation.membership.attack_result import AttackResult
 from mindarmour.privacy.evaluation.membership.records import read_records
-from mindarmour.privacy.evaluation.membership.signals import checked_labels, checked_logits, logit_scaled_confidence
+from mindarmour.privacy.evaluation.membership.signals import logit_scaled_confidence
 from mindarmour.utils import _validate
+
+if TYPE_CHECKING:
+    from mindspore.dataset import Dataset
+    from mindspore.train import Model
 
 _PLAIN_METRICS = ("precision", "accuracy", "recall")
 _FOLDS = 3
+_OUT_OF_FOLD = ("records were judged by classifiers fitted on the others, so their scores depend on each other; give "
+                "results() records that train() has not seen")
 # feature rows closer than this, relative to their size, are the same record seen through another batch
 _SAME_RECORD = 1e-4
 
@@ -25,10 +33,10 @@ class _FittedAttack:
     """One attack: parameters chosen and classifier fitted on all records, then fitted once without each fold."""
 
     method: str
-    full: object
+    full: Any
     per_fold: tuple
 
-    def scores(self, features, folds):
+    def scores(self, features: np.ndarray, folds: np.ndarray) -> np.ndarray:
         """Probability of membership; a record of fold k is judged by the classifier that never saw fold k."""
         scores = np.empty(len(features))
         for fold, model in [(-1, self.full), *enumerate(self.per_fold)]:
@@ -68,7 +76,7 @@ class MembershipInference:
         >>> attack.eval(test_members, test_non_members, ["precision", "auc"])     # doctest: +SKIP
     """
 
-    def __init__(self, model, n_jobs=-1):
+    def __init__(self, model: Model, n_jobs: int = -1) -> None:
         from mindspore.train import Model
         self.model = _validate.instance("model", model, Model)
         self.n_jobs = _validate.integer("n_jobs", n_jobs)
@@ -77,7 +85,7 @@ class MembershipInference:
         self._attacks = []
         self._features, self._is_member, self._folds = np.empty((0, 0)), np.empty(0, bool), np.empty(0, int)
 
-    def train(self, dataset_train, dataset_test, attack_config):
+    def train(self, dataset_train: Dataset, dataset_test: Dataset, attack_config: Union[list, tuple]) -> None:
         """Fit one classifier per entry of `attack_config`; a second call replaces the first.
 
         Args:
@@ -112,7 +120,7 @@ class MembershipInference:
         order = rng.permutation(np.concatenate([group[:smaller] for group in groups]))
         return self._features[order], self._is_member[order].astype(int)
 
-    def eval(self, dataset_train, dataset_test, metrics):
+    def eval(self, dataset_train: Dataset, dataset_test: Dataset, metrics: Union[list, tuple]) -> list[dict]:
         """Judge the fitted classifiers on other records.
 
         Args:
@@ -136,13 +144,17 @@ class MembershipInference:
         return [{name: _metric_value(result, name) for name in metrics}
                 for result in self._results(*self._collect(dataset_train, dataset_test))]
 
-    def results(self, dataset_train, dataset_test):
+    def results(self, dataset_train: Dataset, dataset_test: Dataset) -> list[AttackResult]:
         """As `eval`, but the whole `AttackResult` of each classifier: ROC, intervals, per record."""
         _check_datasets(dataset_train, dataset_test)
         return self._results(*self._collect(dataset_train, dataset_test)) if self._attacks else []
 
-    def scores(self):
-        """Out-of-fold `AttackResult` of each classifier on the records given to `train`."""
+    def scores(self) -> list[AttackResult]:
+        """Out-of-fold `AttackResult` of each classifier on the records given to `train`, without intervals.
+
+        The score of a record depends on the records of the other folds, whose classifier judged it. The AUC scatters
+        a third to a half more than an interval for independent scores says; use `results` on other records for one.
+        """
         return [self._result(attack, self._features, self._is_member, self._folds) for attack in self._attacks]
 
     def _results(self, features, is_member):
@@ -152,7 +164,8 @@ class MembershipInference:
     @staticmethod
     def _result(attack, features, is_member, folds):
         return AttackResult(attack.scores(features, folds), is_member, threshold=0.5, attack=attack.method,
-                            threat_model="black box, with known members and non-members to learn from")
+                            threat_model="black box, with known members and non-members to learn from",
+                            without_intervals=_OUT_OF_FOLD if (folds >= 0).any() else "")
 
     def _folds_seen(self, features):
         """Fold of the training record with the same features, -1 for records not seen in `train`."""
@@ -164,21 +177,23 @@ class MembershipInference:
         return np.where(seen, self._folds[np.where(seen, nearest, 0)], -1)
 
     def _collect(self, dataset_train, dataset_test):
-        parts = [attack_features(self.model, *read_records(name, data))
-                 for name, data in (("dataset_train", dataset_train), ("dataset_test", dataset_test))]
+        names = ("dataset_train", "dataset_test")
+        members, others = (read_records(name, data) for name, data in zip(names, (dataset_train, dataset_test)))
+        warn_of_shared_records(names[0], members, names[1], others, "they pull every attack towards chance")
+        parts = [attack_features(self.model, *records) for records in (members, others)]
         return np.concatenate(parts), np.repeat([True, False], [len(part) for part in parts])
 
 
-def attack_features(model, inputs, labels):
+def attack_features(model: Any, inputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """What the classifiers see of each record: loss, logits, sorted logits, logit-scaled confidence [n, 2c + 2]."""
-    logits = checked_logits("outputs of the model", predict_queries(model, inputs)[:, 0], ndim=2)
-    labels = checked_labels(labels, *logits.shape)
+    logits = checked_outputs("outputs of the model", predict_queries(model, inputs)[:, 0], ndim=2).astype(np.float64)
+    require_classes("outputs of the model", logits, int(labels.max()) + 1)
     loss = _softmax_cross_entropy(logits, labels)
     descending = -np.sort(-logits, axis=1)
     return np.column_stack([loss, logits, descending, logit_scaled_confidence(logits, labels)])
 
 
-def _softmax_cross_entropy(logits, labels, epsilon=1e-12):
+def _softmax_cross_entropy(logits: np.ndarray, labels: np.ndarray, epsilon: float = 1e-12) -> np.ndarray:
     """Cross-entropy loss per record, probabilities clipped to [epsilon, 1 - epsilon].
 
     Args:
@@ -194,7 +209,8 @@ def _softmax_cross_entropy(logits, labels, epsilon=1e-12):
     return -np.log(np.clip(probability, epsilon, 1 - epsilon))
 
 
-def _eval_info(pred, truth, option, weights=None):
+def _eval_info(pred: np.ndarray, truth: np.ndarray, option: str,
+               weights: Optional[np.ndarray] = None) -> float:
     """Precision, accuracy or recall of predicted memberships.
 
     Args:
@@ -218,7 +234,7 @@ def _eval_info(pred, truth, option, weights=None):
     return float(weights[right].sum() / total) if total > 0 else -1
 
 
-def _metric_value(result, name):
+def _metric_value(result: AttackResult, name: str) -> Union[float, str]:
     if name not in _PLAIN_METRICS:
         value = result.metric(name)
         return roc.NOT_AVAILABLE if value is None else value
@@ -227,7 +243,7 @@ def _metric_value(result, name):
     return _eval_info(result.scores >= result.threshold, member, name, weights)
 
 
-def _folds_of(features, is_member):
+def _folds_of(features: np.ndarray, is_member: np.ndarray) -> np.ndarray:
     """Fold of each record, stratified by membership; records with equal features share one."""
     smaller = int(min(is_member.sum(), (~is_member).sum()))
     if smaller < 2 * _FOLDS:

@@ -2,13 +2,15 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import numpy as np
 
-from mindarmour.privacy.evaluation.membership import roc
+from mindarmour.privacy.evaluation.checks import as_bool_vector, numeric_vector, same_length
+from mindarmour.privacy.evaluation.membership import intervals, roc
 from mindarmour.utils import _validate
 from mindarmour.utils.files import replacing
 
@@ -17,24 +19,26 @@ SUMMARY_METRICS = ("auc", "balanced_accuracy", "advantage", "tpr@10%fpr", "tpr@1
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """An attack at one threshold, with exact (Clopper-Pearson) intervals of both rates.
+    """An attack at one threshold, with Clopper-Pearson intervals of both rates *at this threshold*.
+
+    They cover where the threshold was chosen on the same non-members too. They say nothing about the rate at the
+    population's own threshold for a false positive rate: that is `AttackResult.ci("tpr@1%fpr")`.
 
     Args:
         threshold (float): Records with at least this score are called members.
         tpr (float): Share of members called members.
         fpr (float): Share of non-members called members.
-        tpr_interval (tuple): Interval of `tpr`, given the threshold.
-        fpr_interval (tuple): Interval of `fpr`, given the threshold. Where the threshold was chosen on the same
-            records, the true rate may lie a little higher than the interval says.
+        tpr_interval (tuple): Interval of the true positive rate at the threshold; None for a result without intervals.
+        fpr_interval (tuple): Interval of the false positive rate at the threshold; None likewise.
     """
 
     threshold: float
     tpr: float
     fpr: float
-    tpr_interval: tuple
-    fpr_interval: tuple
+    tpr_interval: Optional[tuple]
+    fpr_interval: Optional[tuple]
 
-    def ppv(self, prior=0.5):
+    def ppv(self, prior: float = 0.5) -> Optional[float]:
         """Probability that a record called a member is one, if a share `prior` of all records are members."""
         prior = _validate.real("prior", prior, low=0, high=1)
         called = prior * self.tpr + (1 - prior) * self.fpr
@@ -49,7 +53,8 @@ class AttackResult:
     rate below 1/n.
 
     Args:
-        scores (numpy.ndarray): One score per record [n], larger means "more likely a member". No NaN.
+        scores (numpy.ndarray): One score per record [n], larger means "more likely a member". No NaN; an infinite
+            score becomes the largest or smallest finite number.
         is_member (numpy.ndarray): The truth [n], bool or 0/1, with both values present.
         ids (numpy.ndarray): Identities [n]; default 0..n-1.
         labels (numpy.ndarray): Classes [n], needed by `by_slice("class")`.
@@ -57,6 +62,9 @@ class AttackResult:
         threshold (float): The attack's own decision threshold, where it has one.
         attack (str): Name of the attack.
         threat_model (str): What the attacker is assumed to have.
+        settings (dict): Settings of the attack; NumPy numbers become Python numbers.
+        without_intervals (str): Why no interval is valid for these scores, such as scores of classifiers that were
+            fitted on the other records; '' if records are scored independently of each other.
 
     Raises:
         TypeError: If the arrays are not numeric.
@@ -83,8 +91,9 @@ class AttackResult:
     attack: str = ""
     threat_model: str = ""
     settings: dict = field(default_factory=dict)
+    without_intervals: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         scores = numeric_vector("scores", self.scores)
         if np.isnan(scores).any():
             raise ValueError(f"scores must not be NaN, but {int(np.isnan(scores).sum())} of {len(scores)} are. "
@@ -93,7 +102,10 @@ class AttackResult:
         if member.all() or not member.any():
             raise ValueError(f"is_member must contain members and non-members, but got {int(member.sum())} members "
                              f"among {len(member)} records.")
-        object.__setattr__(self, "scores", scores)
+        # +inf is the threshold that calls nobody a member, so no score may reach it
+        largest = np.finfo(np.float64).max
+        object.__setattr__(self, "scores", np.clip(scores, -largest, largest))
+        object.__setattr__(self, "settings", {name: _plain(value) for name, value in self.settings.items()})
         object.__setattr__(self, "is_member", member)
         ids = np.arange(len(scores)) if self.ids is None else np.asarray(self.ids)
         object.__setattr__(self, "ids", same_length("ids", ids, len(scores)))
@@ -103,22 +115,17 @@ class AttackResult:
             object.__setattr__(self, "correct", as_bool_vector("correct", self.correct, len(scores)))
 
     @cached_property
-    def ranked(self):
-        """The scores in order, for repeated evaluation."""
-        return roc.RankedScores(self.scores, self.is_member)
-
-    @cached_property
-    def curve(self):
+    def curve(self) -> roc.RocCurve:
         """The ROC curve: `curve.fpr`, `curve.tpr`, `curve.thresholds`."""
-        return self.ranked.curve()
+        return roc.curve_of(self.scores, self.is_member)
 
     @property
-    def auc(self):
+    def auc(self) -> float:
         """Probability that a member scores above a non-member, ties counted one half."""
         return roc.auc(self.curve)
 
     @property
-    def balanced_accuracy(self):
+    def balanced_accuracy(self) -> float:
         """Best accuracy over all thresholds, members and non-members weighted equally.
 
         The threshold is chosen on the records it is judged on: at chance the value is a little above 0.5.
@@ -126,69 +133,74 @@ class AttackResult:
         return roc.balanced_accuracy(self.curve)
 
     @property
-    def advantage(self):
+    def advantage(self) -> float:
         """Largest TPR - FPR over all thresholds (Yeom et al. 2018)."""
         return roc.advantage(self.curve)
 
-    def tpr_at_fpr(self, max_fpr):
+    def tpr_at_fpr(self, max_fpr: float) -> Optional[float]:
         """Largest true positive rate at a false positive rate of at most `max_fpr`, in [0, 1]; None if unsupported.
 
         `max_fpr=0` asks for the members above every non-member, which any sample supports.
         """
         return roc.tpr_at_fpr(self.curve, _validate.real("max_fpr", max_fpr, low=0, high=1, closed="both"))
 
-    def metric(self, name):
+    def metric(self, name: str) -> Optional[float]:
         """Value by name: 'auc', 'balanced_accuracy', 'advantage', 'tpr@X%fpr' (or 'tpr@X%'); None if unsupported."""
         return roc.parse_metric(name)(self.curve)
 
-    def ci(self, name, confidence=0.95, *, method=None, resamples=1000, seed=0):
-        """Confidence interval of a metric.
+    def ci(self, name: str, confidence: float = 0.95, *, resamples: int = 300,
+           seed: int = 0) -> Optional[tuple[float, float]]:
+        """Confidence interval of a metric, which takes the choice of thresholds into account.
+
+        'auc': a score interval with DeLong's variance. 'tpr@X%fpr': of the rate at the population's threshold.
+        'advantage' and 'balanced_accuracy': corrected for the maximum over thresholds; with nothing to find, the
+        lower end is chance.
 
         Args:
             name (str): As in `metric`.
-            confidence (float): Coverage, in (0, 1).
-            method (str): 'clopper_pearson' (exact, for 'tpr@X%fpr' at its threshold) or 'bootstrap' (stratified,
-                percentile; takes the choice of the threshold into account). None takes the exact one for rates.
-            resamples (int): Bootstrap draws.
-            seed (int): Seed of the bootstrap.
+            confidence (float): Coverage, in (0, 1), of one interval of one attack: the best of many attacks or
+                slices is not covered.
+            resamples (int): Draws for 'advantage' and 'balanced_accuracy'.
+            seed (int): Seed of these draws.
 
         Returns:
-            tuple of lower and upper end; None where the metric is not available.
-        """
-        metric, max_fpr = roc.parse_metric(name), roc.fpr_of_metric(name)
-        method = method or ("bootstrap" if max_fpr is None else "clopper_pearson")
-        _validate.choice("method", method, ("clopper_pearson", "bootstrap"))
-        if method == "bootstrap":
-            return roc.bootstrap_interval(self.ranked, metric, confidence, resamples, seed)
-        if max_fpr is None:
-            raise ValueError(f"method 'clopper_pearson' must be used with a rate such as 'tpr@1%fpr', but the metric "
-                             f"is {name!r}. Use method='bootstrap'.")
-        point = self.operating_point(max_fpr, confidence)
-        return None if point is None else point.tpr_interval
+            tuple of lower and upper end; None where no valid interval is known, and `note` says why.
 
-    def operating_point(self, max_fpr, confidence=0.95):
+        References:
+            See `mindarmour.privacy.evaluation.membership.intervals`.
+        """
+        interval = intervals.metric_interval(self.curve, name, confidence, resamples, seed)
+        return None if self.without_intervals else interval
+
+    def note(self, name: str) -> str:
+        """Why the metric of that name has no interval; '' if it has one."""
+        roc.parse_metric(name)
+        return self.without_intervals or intervals.why_no_interval(self.curve, name)
+
+    def operating_point(self, max_fpr: float, confidence: float = 0.95) -> Optional[OperatingPoint]:
         """The `OperatingPoint` with the largest TPR whose FPR is at most `max_fpr`; None if unsupported."""
         index = roc.index_at_fpr(self.curve, _validate.real("max_fpr", max_fpr, low=0, high=1, closed="both"))
         return None if index is None else self._point(self.curve.thresholds[index], confidence)
 
-    def decision(self, confidence=0.95):
+    def decision(self, confidence: float = 0.95) -> Optional[OperatingPoint]:
         """The `OperatingPoint` at the attack's own threshold; None for an attack that only ranks."""
         return None if self.threshold is None else self._point(self.threshold, confidence)
 
-    def ppv(self, max_fpr, prior=0.5):
+    def ppv(self, max_fpr: float, prior: float = 0.5) -> Optional[float]:
         """Precision at a false positive rate, if a share `prior` of all records are members; None if unsupported."""
         point = self.operating_point(max_fpr)
         return None if point is None else point.ppv(prior)
 
-    def _point(self, threshold, confidence):
+    def _point(self, threshold: float, confidence: float) -> OperatingPoint:
         called = self.scores >= threshold
         hits, false_alarms = int((called & self.is_member).sum()), int((called & ~self.is_member).sum())
         members, others = int(self.is_member.sum()), int((~self.is_member).sum())
-        return OperatingPoint(float(threshold), hits / members, false_alarms / others,
-                              roc.clopper_pearson(hits, members, confidence),
-                              roc.clopper_pearson(false_alarms, others, confidence))
+        counts = ((hits, members), (false_alarms, others))
+        exact = [None if self.without_intervals else intervals.clopper_pearson(count, total, confidence)
+                 for count, total in counts]
+        return OperatingPoint(float(threshold), hits / members, false_alarms / others, *exact)
 
-    def per_record(self, worst=None):
+    def per_record(self, worst: Optional[int] = None) -> np.ndarray:
         """Records from the most to the least exposed.
 
         Args:
@@ -209,7 +221,7 @@ class AttackResult:
         table = table[np.argsort(-self.scores, kind="stable")]
         return table if worst is None else table[:_validate.integer("worst", worst, low=1)]
 
-    def by_slice(self, by):
+    def by_slice(self, by: Union[str, np.ndarray]) -> dict[Any, Optional[AttackResult]]:
         """The same attack on parts of the records.
 
         Args:
@@ -223,7 +235,7 @@ class AttackResult:
         values = self._slice_values(by)
         return {value.item(): self._subset(values == value) for value in np.unique(values)}
 
-    def _slice_values(self, by):
+    def _slice_values(self, by: Union[str, np.ndarray]) -> np.ndarray:
         known = {"class": self.labels, "correct": self.correct}
         if not isinstance(by, str):
             return same_length("by", np.asarray(by), len(self.scores))
@@ -233,15 +245,15 @@ class AttackResult:
                              f"was made without.")
         return values
 
-    def _subset(self, chosen):
+    def _subset(self, chosen: np.ndarray) -> Optional[AttackResult]:
         if len(np.unique(self.is_member[chosen])) < 2:
             return None
         pick = {name: None if getattr(self, name) is None else getattr(self, name)[chosen]
                 for name in ("scores", "is_member", "ids", "labels", "correct")}
         return AttackResult(**pick, threshold=self.threshold, attack=self.attack, threat_model=self.threat_model,
-                            settings=self.settings)
+                            settings=self.settings, without_intervals=self.without_intervals)
 
-    def plot_roc(self, ax=None, *, log=True, label=None, chance=True):
+    def plot_roc(self, ax: Any = None, *, log: bool = True, label: Optional[str] = None, chance: bool = True) -> Any:
         """Draw the ROC curve.
 
         Args:
@@ -256,59 +268,53 @@ class AttackResult:
         from mindarmour.privacy.evaluation.membership.roc_plot import draw
         return draw(self, ax, log=log, label=label, chance=chance)
 
-    def to_dict(self, confidence=0.95):
-        """Plain values: attack, threat model, sample sizes, and each summary metric with its interval."""
-        metrics: dict[str, Any] = {name: {"value": self.metric(name), "interval": self.ci(name, confidence)}
-                                   for name in SUMMARY_METRICS}
-        for entry in metrics.values():
-            if entry["value"] is None:
-                entry.update(value=roc.NOT_AVAILABLE, interval=roc.NOT_AVAILABLE)
+    def to_dict(self, confidence: float = 0.95) -> dict[str, Any]:
+        """Plain values: attack, threat model, sample sizes, each summary metric with its interval, and notes."""
+        metrics = {}
+        for name in SUMMARY_METRICS:
+            value, interval = self.metric(name), self.ci(name, confidence)
+            metrics[name] = {"value": roc.NOT_AVAILABLE if value is None else value,
+                             "interval": roc.NOT_AVAILABLE if interval is None else interval}
         return {"attack": self.attack, "threat_model": self.threat_model, "settings": self.settings,
                 "members": int(self.is_member.sum()), "non_members": int((~self.is_member).sum()),
-                "confidence": confidence, "metrics": metrics}
+                "confidence": confidence, "metrics": metrics, "notes": self._notes()}
 
-    def to_json(self, path=None, confidence=0.95):
+    def _notes(self) -> list[str]:
+        """Each reason for a missing interval, once."""
+        reasons: dict[str, list] = {}
+        for name in SUMMARY_METRICS:
+            if self.note(name):
+                reasons.setdefault(self.note(name), []).append(name)
+        if self.without_intervals:
+            return [f"no intervals: {self.without_intervals}"]
+        return [f"{', '.join(names)}: no interval, because {reason}" for reason, names in reasons.items()]
+
+    def to_json(self, path: Union[None, str, os.PathLike] = None, confidence: float = 0.95) -> str:
         """JSON text of `to_dict`; also written to `path`, in one piece, if given."""
         text = json.dumps(self.to_dict(confidence), indent=2)
         if path is not None:
             write_text_atomically(path, text + "\n")
         return text
 
-    def summary(self, confidence=0.95):
+    def summary(self, confidence: float = 0.95) -> str:
         """A short table: each metric with its interval."""
         head = f"{self.attack or 'attack'}: {int(self.is_member.sum())} members, " \
                f"{int((~self.is_member).sum())} non-members, {confidence:.0%} intervals"
         rows = [f"  {name:<18} {roc.display(self.metric(name)):>7}  {roc.display(self.ci(name, confidence))}"
                 for name in SUMMARY_METRICS]
-        return "\n".join([head, *rows])
+        return "\n".join([head, *rows, *(f"  ({note})" for note in self._notes())])
 
 
-def numeric_vector(name, values):
-    """`values` as a float64 vector with at least one entry."""
-    array = np.asarray(values)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be numbers, but got dtype {array.dtype}.")
-    if array.ndim != 1 or array.size == 0:
-        raise ValueError(f"{name} must be a vector with at least one entry, but got shape {array.shape}.")
-    return array.astype(np.float64)
+def _plain(value: Any) -> Any:
+    """Python numbers and lists in place of NumPy's, which JSON does not know."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def same_length(name, array, length):
-    """`array`, refused unless it has one entry per record."""
-    if array.shape != (length,):
-        raise ValueError(f"{name} must have one entry per record, shape ({length},), but got {array.shape}.")
-    return array
-
-
-def as_bool_vector(name, values, length):
-    """`values` (bool or 0/1) as a bool vector of that length."""
-    array = same_length(name, np.asarray(values), length)
-    if array.dtype != bool and not np.isin(array, (0, 1)).all():
-        raise ValueError(f"{name} must hold only True and False or 1 and 0, but got {np.unique(array)[:5].tolist()}.")
-    return array.astype(bool)
-
-
-def write_text_atomically(path, text):
+def write_text_atomically(path: Union[str, os.PathLike], text: str) -> None:
     """Write text so that a reader sees the old file or the new one, never half of it."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -1,16 +1,21 @@
 """The likelihood ratio attack."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from mindarmour.privacy.evaluation.membership.attack_result import AttackResult
 from mindarmour.privacy.evaluation.membership.score_attacks import checked_signals, result_of
-from mindarmour.privacy.evaluation.membership.shadow_models import ShadowModels
-from mindarmour.privacy.evaluation.membership.signals import logit_scaled_confidence
+from mindarmour.privacy.evaluation.membership.shadow_models import ShadowModels, equal_shares
+from mindarmour.privacy.evaluation.membership.signals import Signals, logit_scaled_confidence
 from mindarmour.utils import _validate
 
 # from so many models on, a variance per record beats a common one (Carlini et al. 2022, figure 9)
 ENOUGH_FOR_OWN_VARIANCE = 64
 MINIMUM_MODELS = 4
+_AS_GOOD_AS_NORMAL = 1e8
+_SMALLEST_TAIL = 1e-300
 
 
 class LiRA:
@@ -41,11 +46,11 @@ class LiRA:
         <mindarmour.privacy.evaluation.membership.lira.LiRA object at ...>
     """
 
-    def __init__(self, mode="online", variance="auto"):
+    def __init__(self, mode: str = "online", variance: str = "auto") -> None:
         self.mode = _validate.choice("mode", mode, ("online", "offline"))
         self.variance = _validate.choice("variance", variance, ("auto", "global", "per_example", "shrinkage"))
 
-    def __call__(self, signals, shadow_models, *, exclude=()):
+    def __call__(self, signals: Signals, shadow_models: ShadowModels, *, exclude: Sequence[int] = ()) -> AttackResult:
         """Attack.
 
         Args:
@@ -72,23 +77,10 @@ class LiRA:
                          threat_model="black box with shadow models: the attacker can train models on the same "
                                       "population with the same recipe")
 
-    def _kind(self, models):
+    def _kind(self, models: int) -> str:
         if self.variance != "auto":
             return self.variance
         return "per_example" if models >= ENOUGH_FOR_OWN_VARIANCE else "shrinkage"
-
-
-def equal_shares(trained):
-    """Masks of as many models with as without each record, [models, n] each.
-
-    Leaving out a shadow model that stands in for the audited one leaves its members one model fewer with them than
-    without. The width of a density fitted on fewer models would tell members apart, or hide them.
-
-    Args:
-        trained (numpy.ndarray): Which model trained on which record [models, n].
-    """
-    count = np.minimum(trained.sum(axis=0), (~trained).sum(axis=0))
-    return [mask & (np.cumsum(mask, axis=0) <= count) for mask in (trained, ~trained)]
 
 
 class Predictive:
@@ -100,7 +92,7 @@ class Predictive:
         kind (str): 'global', 'per_example' or 'shrinkage'.
     """
 
-    def __init__(self, values, mask, kind):
+    def __init__(self, values: np.ndarray, mask: np.ndarray, kind: str) -> None:
         weights = mask[:, :, None].astype(float)
         count = weights.sum(axis=0)
         if count.min() < 2:
@@ -112,35 +104,52 @@ class Predictive:
         if kind == "shrinkage":
             self.scale = self.scale * np.sqrt(1 + 1 / count)
 
-    def _fit_scale(self, variance, freedom, kind):
+    def _fit_scale(self, variance: np.ndarray, freedom: np.ndarray, kind: str) -> None:
         pooled = (variance * freedom).sum(axis=0) / freedom.sum(axis=0)
         # a model that ignores its data gives variance 0: keep densities finite
         floor = np.maximum(pooled * 1e-6, 1e-12)
         if kind == "per_example":
-            self.freedom, squared = np.inf, variance
+            self.freedom, squared = np.array(np.inf), variance
         elif kind == "global":
-            self.freedom, squared = np.inf, np.broadcast_to(pooled, variance.shape)
+            self.freedom, squared = np.array(np.inf), np.broadcast_to(pooled, variance.shape)
         else:
             self.freedom, squared = shrink_variances(np.maximum(variance, floor), freedom)
         self.scale = np.sqrt(np.maximum(squared, floor))
 
-    def _standardised(self, observed):
+    def _standardised(self, observed: np.ndarray) -> np.ndarray:
         return (observed - self.mean) / self.scale
 
-    def log_density(self, observed):
+    def log_density(self, observed: np.ndarray) -> np.ndarray:
         """Log density at `observed` [n, queries]."""
-        from scipy import stats
-        distribution = stats.norm if np.all(np.isinf(self.freedom)) else stats.t(self.freedom)
-        return distribution.logpdf(self._standardised(observed)) - np.log(self.scale)
+        return _log_density(self._standardised(observed), self.freedom) - np.log(self.scale)
 
-    def surprise(self, observed):
+    def surprise(self, observed: np.ndarray) -> np.ndarray:
         """-log P(a model without the record is at least as confident): orders like equation 4, without saturating."""
-        from scipy import stats
-        distribution = stats.norm if np.all(np.isinf(self.freedom)) else stats.t(self.freedom)
-        return -distribution.logsf(self._standardised(observed))
+        return -_log_tail(self._standardised(observed), self.freedom)
 
 
-def shrink_variances(variance, freedom):
+def _log_density(x: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """Log density of Student's t; of the normal distribution from very many degrees of freedom on."""
+    from scipy import stats
+    normal = np.broadcast_to(freedom > _AS_GOOD_AS_NORMAL, x.shape)
+    return np.where(normal, stats.norm.logpdf(x), stats.t.logpdf(x, np.where(normal, 1.0, freedom)))
+
+
+def _log_tail(x: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """log P(X >= x), finite. Beyond the range of doubles P is the density times (1 + x^2 / freedom) / x: exact as x
+    grows, and Mills' ratio in the normal case."""
+    from scipy import stats
+    normal = np.broadcast_to(freedom > _AS_GOOD_AS_NORMAL, x.shape)
+    degrees = np.where(normal, 1.0, freedom)
+    tail = stats.t.sf(x, degrees)
+    far = tail < _SMALLEST_TAIL
+    distance = np.where(far, x, 1.0)
+    beyond = stats.t.logpdf(distance, degrees) + np.log1p(distance ** 2 / degrees) - np.log(distance)
+    exact = np.log(np.where(far, 1.0, tail))
+    return np.where(normal, stats.norm.logsf(x), np.where(far, beyond, exact))
+
+
+def shrink_variances(variance: np.ndarray, freedom: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Posterior degrees of freedom and variances under a scaled inverse chi-square prior fitted to `variance`.
 
     The prior's parameters match the mean and the variance of log(variance) (Smyth 2004, section 6.2). Where the
@@ -161,7 +170,7 @@ def shrink_variances(variance, freedom):
     return prior_freedom + freedom, weight * prior_variance + (1 - weight) * variance
 
 
-def inverse_trigamma(value):
+def inverse_trigamma(value: float) -> float:
     """x > 0 with trigamma(x) = `value` > 0, by Newton's method on 1 / trigamma (Smyth 2004, appendix)."""
     from scipy.special import polygamma
     if value > 1e7:

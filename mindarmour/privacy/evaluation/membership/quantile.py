@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mindarmour.privacy.evaluation.membership.score_attacks import BLACK_BOX, checked_signals, result_of
+from mindarmour.privacy.evaluation.membership.score_attacks import BLACK_BOX, checked_signals, just_above, result_of
 from mindarmour.utils import _validate
 
 _FOLDS = 4
@@ -61,7 +61,7 @@ class QuantileAttack:
                              f"alpha={self.alpha}, but got {len(public)}.")
         score = self._fit(public_inputs[~held_out], margin(public)[~held_out])
         calibration = np.sort(score(public_inputs[held_out], margin(public)[held_out]))
-        return result_of(self, signals, score(inputs, margin(signals)), threshold=float(calibration[-rank]),
+        return result_of(self, signals, score(inputs, margin(signals)), threshold=just_above(float(calibration[-rank])),
                          alpha=self.alpha, method=self.method,
                          threat_model=BLACK_BOX + ", and has public non-members")
 

@@ -1,11 +1,20 @@
 """Reading audited records: a MindSpore data set or a pair of arrays."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
+from mindarmour.privacy.evaluation.checks import checked_labels
 from mindarmour.utils import _validate
 
+# MindSpore's operations after which a row holds several records
+_BATCHING = ("BatchDataset", "PaddedBatchDataset", "BucketBatchByLengthDataset")
 
-def read_records(name, data):
-    """Arrays (inputs [n, ...], labels [n]) of a data set.
+
+def read_records(name: str, data: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Arrays (inputs [n, ...], labels int64 [n]) of a data set.
 
     Args:
         name (str): Name of the argument, for errors.
@@ -14,7 +23,7 @@ def read_records(name, data):
 
     Raises:
         TypeError: If `data` is something else.
-        ValueError: If it is empty, its columns are wrong, or its labels are one-hot.
+        ValueError: If it is empty, its columns are wrong, or its labels are not one class number a record.
     """
     inputs, labels = _arrays(name, data) if isinstance(data, (tuple, list)) else _columns(name, data)
     if len(inputs) == 0:
@@ -22,23 +31,20 @@ def read_records(name, data):
     if len(inputs) != len(labels):
         raise ValueError(f"{name} must have one label per record, but got {len(inputs)} records and {len(labels)} "
                          f"labels.")
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
-        raise ValueError(f"{name} must have class numbers as labels, one per record, but got shape {labels.shape}, "
-                         f"which looks one-hot. Drop the OneHot step or take argmax(axis=1).")
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"{name} must have whole numbers as labels, but got dtype {labels.dtype}.")
+    return inputs, checked_labels(labels, len(labels), name=f"labels of {name}")
+
+
+def _arrays(name: str, data: Sequence) -> tuple[np.ndarray, np.ndarray]:
+    if len(data) != 2:
+        raise ValueError(f"{name} must be a pair (inputs, labels), but got {len(data)} items.")
+    inputs, labels = np.asarray(data[0]), np.asarray(data[1])
+    if inputs.ndim == 0 or labels.ndim == 0:
+        raise ValueError(f"{name} must be a pair (inputs, labels) of arrays with one row per record, but got shapes "
+                         f"{inputs.shape} and {labels.shape}.")
     return inputs, labels
 
 
-def _arrays(name, data):
-    if len(data) != 2:
-        raise ValueError(f"{name} must be a pair (inputs, labels), but got {len(data)} items.")
-    return np.asarray(data[0]), np.asarray(data[1])
-
-
-def _columns(name, dataset):
+def _columns(name: str, dataset: Any) -> tuple[np.ndarray, np.ndarray]:
     from mindspore.dataset import Dataset
     _validate.instance(name, dataset, Dataset, "mindspore.dataset.Dataset or a pair of arrays")
     image, label = column_names(name, dataset)
@@ -46,15 +52,30 @@ def _columns(name, dataset):
     if not rows:
         raise ValueError(f"{name} must contain at least one record, but it is empty. A batch size above the number "
                          f"of records with drop_remainder=True leaves nothing.")
-    join = np.concatenate if _is_batch(*rows[0]) else np.stack
-    return tuple(join(column) for column in zip(*rows))
+    inputs, labels = zip(*rows)
+    if is_batched(dataset):
+        return np.concatenate(inputs), np.concatenate(labels)
+    return _stacked(name, inputs), _stacked(name, labels)
 
 
-def _is_batch(image, label):
-    return label.ndim > 0 and image.ndim > 0 and len(label) == len(image)
+def _stacked(name: str, rows: Sequence[np.ndarray]) -> np.ndarray:
+    shapes = {row.shape for row in rows}
+    if len(shapes) > 1:
+        raise ValueError(f"{name} must hold records of one shape, but holds {sorted(shapes)[:3]}. If each row is a "
+                         f"batch already, pass the concatenated arrays.")
+    return np.stack(rows)
 
 
-def column_names(name, dataset):
+def is_batched(dataset: Any) -> bool:
+    """Does a row of the data set hold several records? Asked of its operations: shapes cannot tell.
+
+    An image with three channels and a one-hot label of three classes looks like a batch of three.
+    """
+    return type(dataset).__name__ in _BATCHING or getattr(dataset, "has_batch_sampler", False) \
+        or any(is_batched(child) for child in dataset.children)
+
+
+def column_names(name: str, dataset: Any) -> tuple[str, str]:
     """Names of the image and the label column."""
     names = dataset.get_col_names()
     if {"image", "label"} <= set(names):

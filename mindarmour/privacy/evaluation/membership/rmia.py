@@ -1,11 +1,15 @@
 """The robust membership inference attack."""
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any, Optional, Union
+
 import numpy as np
 
 from mindarmour.privacy.evaluation.membership import roc
+from mindarmour.privacy.evaluation.membership.attack_result import AttackResult
 from mindarmour.privacy.evaluation.membership.score_attacks import checked_signals, result_of
-from mindarmour.privacy.evaluation.membership.shadow_models import ShadowModels
+from mindarmour.privacy.evaluation.membership.shadow_models import ShadowModels, equal_shares
 from mindarmour.privacy.evaluation.membership.signals import Signals, true_class_log_probability
 from mindarmour.utils import _validate
 
@@ -36,12 +40,13 @@ class RMIA:
         2.0
     """
 
-    def __init__(self, mode="online", gamma=2.0, a="auto"):
+    def __init__(self, mode: str = "online", gamma: float = 2.0, a: Union[float, str] = "auto") -> None:
         self.mode = _validate.choice("mode", mode, ("online", "offline"))
         self.gamma = _validate.real("gamma", gamma, low=1, closed="low")
         self.a = a if isinstance(a, str) and a == "auto" else _validate.real("a", a, low=0, high=1, closed="both")
 
-    def __call__(self, signals, shadow_models, population, *, exclude=()):
+    def __call__(self, signals: Signals, shadow_models: ShadowModels, population: Signals, *,
+                 exclude: Sequence[int] = ()) -> AttackResult:
         """Attack.
 
         Args:
@@ -56,7 +61,7 @@ class RMIA:
         checked_signals(signals)
         _validate.instance("shadow_models", shadow_models, ShadowModels)
         _validate.instance("population", population, Signals)
-        settings = {"mode": self.mode, "gamma": self.gamma}
+        settings: dict[str, Any] = {"mode": self.mode, "gamma": self.gamma}
         evidence = _Evidence(signals, shadow_models, population, exclude)
         if self.mode == "offline":
             settings["a"] = self._tuned(signals, shadow_models, exclude) if self.a == "auto" else self.a
@@ -66,7 +71,7 @@ class RMIA:
                          threat_model="black box with reference models: the attacker can train models on the same "
                                       "population with the same recipe")
 
-    def _tuned(self, signals, shadow_models, exclude):
+    def _tuned(self, signals: Signals, shadow_models: ShadowModels, exclude: Sequence[int]) -> float:
         stand_in = next(index for index in range(shadow_models.num_models) if index not in set(exclude))
         target = shadow_models.signals(stand_in, signals.ids)
         if target.is_member.all() or not target.is_member.any():
@@ -78,7 +83,7 @@ class RMIA:
             raise ValueError(f"a='auto' needs at least 4 shadow models, one to be attacked and three to attack it, but "
                              f"{shadow_models.num_models - len(left) + 1} are left. Train more, or give a number.")
         candidates, evidence = np.linspace(0, 1, 11), _Evidence(target, shadow_models, population, left)
-        quality = [roc.auc(roc.RankedScores(evidence.scores(self.gamma, a), target.is_member).curve())
+        quality = [roc.auc(roc.curve_of(evidence.scores(self.gamma, a), target.is_member))
                    for a in candidates]
         return float(candidates[int(np.argmax(quality))])
 
@@ -86,42 +91,51 @@ class RMIA:
 class _Evidence:
     """log p_y of the audited records and of the population, under the audited and under the reference models."""
 
-    def __init__(self, signals, shadow_models, population, exclude):
-        self._shadow, self._trained = shadow_models.statistics(true_class_log_probability, signals, exclude=exclude)
+    def __init__(self, signals: Signals, shadow_models: ShadowModels, population: Signals,
+                 exclude: Iterable[int]) -> None:
+        if population.queries.shape[1] < signals.queries.shape[1]:
+            raise ValueError(f"population must hold the augmented views of the signals "
+                             f"({signals.queries.shape[1] - 1}), but holds {population.queries.shape[1] - 1}. Collect "
+                             f"it with the same augmentations.")
+        self._shadow, trained = shadow_models.statistics(true_class_log_probability, signals, exclude=exclude)
+        self._inside, self._outside = equal_shares(trained)
         self._others = shadow_models.population_statistics(true_class_log_probability, population, exclude=exclude)
         self._observed, self._population = (true_class_log_probability(part.queries, part.labels)
                                             for part in (signals, population))
 
-    def scores(self, gamma, a):
+    def scores(self, gamma: float, a: Optional[float]) -> np.ndarray:
         """Score of each audited record, averaged over its queries."""
-        ratio = log_ratio(self._observed, self._shadow, self._trained, a)
-        nowhere = np.zeros(self._others.shape[:2], bool)
-        population_ratio = log_ratio(self._population, self._others, nowhere, a)
+        ratio = log_ratio(self._observed, self._shadow, self._inside, self._outside, a)
+        everywhere = np.ones(self._others.shape[:2], bool)
+        population_ratio = log_ratio(self._population, self._others, ~everywhere, everywhere, a)
         return np.mean([share_exceeded(ratio[:, query], population_ratio[:, query], gamma)
                         for query in range(ratio.shape[1])], axis=0)
 
 
-def log_ratio(observed, shadow, trained, a):
+def log_ratio(observed: np.ndarray, shadow: np.ndarray, inside: np.ndarray, outside: np.ndarray,
+              a: Optional[float]) -> np.ndarray:
     """log P(x | audited model) - log P(x), per record and query.
 
     Args:
         observed (numpy.ndarray): log p_y under the audited model [n, queries].
         shadow (numpy.ndarray): log p_y under each reference model [models, n, queries].
-        trained (numpy.ndarray): Which reference model trained on which record [models, n].
+        inside (numpy.ndarray): Reference models that count as trained on the record [models, n]; none for the
+            population.
+        outside (numpy.ndarray): Reference models that count as trained without it [models, n].
         a (float): Offline extrapolation; None for online.
     """
     p = np.exp(shadow)
-    outside = mean_where(p, ~trained)
+    without = mean_where(p, outside)
     if a is not None:
-        prior = ((1 + a) * outside + (1 - a)) / 2
-    elif trained.any():
-        prior = (mean_where(p, trained) + outside) / 2
+        prior = ((1 + a) * without + (1 - a)) / 2
+    elif inside.any():
+        prior = (mean_where(p, inside) + without) / 2
     else:
-        prior = outside
+        prior = without
     return observed - np.log(np.maximum(prior, np.finfo(float).tiny))
 
 
-def mean_where(values, mask):
+def mean_where(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Mean over the models that `mask` picks for each record."""
     count = mask.sum(axis=0)
     if count.min() < 1:
@@ -130,7 +144,7 @@ def mean_where(values, mask):
     return (values * mask[:, :, None]).sum(axis=0) / count[:, None]
 
 
-def share_exceeded(log_ratios, population_log_ratios, gamma):
+def share_exceeded(log_ratios: np.ndarray, population_log_ratios: np.ndarray, gamma: float) -> np.ndarray:
     """Share of population records whose ratio is at most 1/gamma of the record's; ties broken by the ratio itself.
 
     The share takes few values, so ties are everywhere; the fraction in (0, 1) added before dividing never changes

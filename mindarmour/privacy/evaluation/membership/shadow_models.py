@@ -12,16 +12,16 @@ from typing import Optional
 import numpy as np
 from tqdm import tqdm
 
+from mindarmour.privacy.evaluation.checks import (
+    checked_ids,
+    checked_outputs,
+    require_classes,
+    warn_of_shared_records,
+)
 from mindarmour.privacy.evaluation.forward import predict_queries
 from mindarmour.privacy.evaluation.membership.attack_result import write_text_atomically
 from mindarmour.privacy.evaluation.membership.records import read_records
-from mindarmour.privacy.evaluation.membership.signals import (
-    Signals,
-    checked_ids,
-    checked_labels,
-    checked_logits,
-    save_npz,
-)
+from mindarmour.privacy.evaluation.membership.signals import Signals, save_npz
 from mindarmour.utils import _validate
 from mindarmour.utils.logger import LogUtil
 
@@ -111,16 +111,25 @@ class ShadowModels:
             raise ValueError(f"num_models must be even, so that each record is in half of the training sets, but got "
                              f"{num_models}.")
         self._seed = _validate.integer("seed", seed, low=0)
-        self._inputs, labels = read_records("dataset", dataset)
-        self.labels = checked_labels(labels, len(labels))
+        self._inputs, self.labels = read_records("dataset", dataset)
         self._population = None if population is None else read_records("population", population)
+        self._check_population()
         self._augmentations = tuple(augmentations)
         self._batch_size = _validate.integer("batch_size", batch_size, low=1)
         self._folder = Path(cache_dir)
         self.keep = balanced_halves(self.num_models, len(self.labels), self._seed)
         self._claim_folder(_validate.instance("tag", tag, str))
 
-    def _claim_folder(self, tag):
+    def _check_population(self) -> None:
+        labels = [self.labels]
+        if self._population is not None:
+            labels.append(self._population[1])
+            warn_of_shared_records("dataset", (self._inputs, self.labels), "population", self._population,
+                                   "shadow models train on them, and RMIA takes them for unseen")
+        # a class that no half of the records has still needs its column
+        self._classes = 1 + max(int(part.max()) for part in labels)
+
+    def _claim_folder(self, tag: str) -> None:
         plan = {"num_models": self.num_models, "seed": self._seed, "tag": tag, "views": len(self._augmentations),
                 "dataset": fingerprint(self._inputs, self.labels),
                 "population": "" if self._population is None else fingerprint(*self._population)}
@@ -165,8 +174,10 @@ class ShadowModels:
         save_npz(self._file(index), {**outputs, "keep": chosen, "seconds": np.float64(time.perf_counter() - start)})
 
     def _outputs(self, model, inputs):
-        queries = predict_queries(model, inputs, self._augmentations, batch_size=self._batch_size)
-        return checked_logits("outputs of train_fn's model", queries, ndim=3).astype(np.float32)
+        queries = predict_queries(model, inputs, self._augmentations, batch_size=self._batch_size,
+                                  classes=self._classes)
+        outputs = checked_outputs("outputs of train_fn's model", queries, ndim=3)
+        return require_classes("outputs of train_fn's model", outputs, self._classes).astype(np.float32)
 
     def _model_seed(self, index):
         return int(np.random.SeedSequence([self._seed, index]).generate_state(1)[0] >> 1)
@@ -238,7 +249,8 @@ class ShadowModels:
     def population_signals(self, index):
         """`Signals` of one shadow model on the population, all of them non-members."""
         outputs = self.population_logits(index)
-        return Signals(outputs[:, 0], self.population_labels, np.zeros(len(outputs), bool))
+        return Signals(outputs[:, 0], self._population[1], np.zeros(len(outputs), bool),
+                       views=outputs[:, 1:] if self._augmentations else None)
 
     def statistics(self, statistic, signals, *, exclude=(), minimum=2):
         """A statistic of each shadow model on the audited records.
@@ -257,8 +269,7 @@ class ShadowModels:
         queries = signals.queries.shape[1]
         rows = []
         for index in chosen:
-            logits = self.logits(index)[signals.ids, :queries].astype(np.float64)
-            rows.append(statistic(logits, signals.labels))
+            rows.append(statistic(self.logits(index)[signals.ids, :queries], signals.labels))
         return np.stack(rows), self.keep[chosen][:, signals.ids]
 
     def population_statistics(self, statistic, population, *, exclude=(), minimum=2):
@@ -270,7 +281,7 @@ class ShadowModels:
                              f"population, in that order: its {len(population)} labels differ from the "
                              f"{len(known)} labels there.")
         queries = population.queries.shape[1]
-        return np.stack([statistic(self.population_logits(index)[:, :queries].astype(np.float64), population.labels)
+        return np.stack([statistic(self.population_logits(index)[:, :queries], population.labels)
                          for index in chosen])
 
     def _chosen(self, exclude, minimum):
@@ -324,7 +335,20 @@ class ShadowModels:
         return f"ShadowModels({self.num_models} models, {len(self.labels)} records, {asdict(self.cost_estimate())})"
 
 
-def balanced_halves(num_models, num_records, seed):
+def equal_shares(trained: np.ndarray) -> list[np.ndarray]:
+    """Masks of as many models with as without each record, [models, n] each.
+
+    Leaving out a shadow model that stands in for the audited one leaves its members one model fewer with them than
+    without. A density, or a mean of probabilities, of fewer models would tell members apart, or hide them.
+
+    Args:
+        trained (numpy.ndarray): Which model trained on which record [models, n].
+    """
+    count = np.minimum(trained.sum(axis=0), (~trained).sum(axis=0))
+    return [mask & (np.cumsum(mask, axis=0) <= count) for mask in (trained, ~trained)]
+
+
+def balanced_halves(num_models: int, num_records: int, seed: int) -> np.ndarray:
     """Which model trains on which record: bool [models, records], half of the models per record."""
     ranks = np.argsort(np.random.default_rng([seed, _HALVES_STREAM]).random((num_models, num_records)), axis=0)
     return ranks < num_models // 2

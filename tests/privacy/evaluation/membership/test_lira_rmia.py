@@ -15,9 +15,9 @@ from examples.privacy.membership_inference_attack.attack_comparison import (
     shadow_models,
 )
 from mindarmour.privacy.evaluation import RMIA, AttackResult, LiRA, LossAttack, ShadowModels, collect_signals
-from mindarmour.privacy.evaluation.membership.lira import Predictive, equal_shares, inverse_trigamma, shrink_variances
+from mindarmour.privacy.evaluation.membership.lira import Predictive, inverse_trigamma, shrink_variances
 from mindarmour.privacy.evaluation.membership.rmia import log_ratio, share_exceeded
-from mindarmour.privacy.evaluation.membership.shadow_models import balanced_halves
+from mindarmour.privacy.evaluation.membership.shadow_models import balanced_halves, equal_shares
 from mindarmour.privacy.evaluation.membership.signals import logit_scaled_confidence
 
 # one audited model has a standard deviation of 0.01 to 0.02 in AUC; the data split and recipe add as much
@@ -206,7 +206,7 @@ def test_rmia_is_its_definition():
     rng = np.random.default_rng(0)
     p_x, p_z = rng.uniform(0.01, 1, (4, 30, 1)), rng.uniform(0.01, 1, (4, 50, 1))
     target_x, target_z = rng.uniform(0.01, 1, (30, 1)), rng.uniform(0.01, 1, (50, 1))
-    trained = np.argsort(rng.random((4, 30)), axis=0) < 2
+    trained, nowhere = np.argsort(rng.random((4, 30)), axis=0) < 2, np.zeros((4, 50), bool)
     for a in (None, 0.3):
         outside = np.array([p_x[~trained[:, i], i, 0].mean() for i in range(30)])
         inside = np.array([p_x[trained[:, i], i, 0].mean() for i in range(30)]) if a is None else a * outside + 1 - a
@@ -215,8 +215,8 @@ def test_rmia_is_its_definition():
         ratio = target_x[:, 0] / ((inside + outside) / 2)
         z_ratio = target_z[:, 0] / ((z_inside + z_outside) / 2)
         expected = np.mean(ratio[:, None] / z_ratio >= 2.0, axis=1)
-        got = share_exceeded(log_ratio(np.log(target_x), np.log(p_x), trained, a)[:, 0],
-                             log_ratio(np.log(target_z), np.log(p_z), np.zeros((4, 50), bool), a)[:, 0], 2.0)
+        got = share_exceeded(log_ratio(np.log(target_x), np.log(p_x), trained, ~trained, a)[:, 0],
+                             log_ratio(np.log(target_z), np.log(p_z), nowhere, ~nowhere, a)[:, 0], 2.0)
         np.testing.assert_array_equal(np.floor(got * 51), np.round(expected * 50))
         tied = np.lexsort((ratio, expected))
         np.testing.assert_array_equal(np.argsort(got), tied)

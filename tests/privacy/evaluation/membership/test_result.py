@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from mindarmour.privacy.evaluation import AttackResult
-from mindarmour.privacy.evaluation.membership.roc import clopper_pearson
+from mindarmour.privacy.evaluation.membership.intervals import clopper_pearson
 
 
 def normal_scores(members, non_members, shift, seed=0, digits=None):
@@ -45,6 +45,7 @@ def test_a_rate_the_sample_cannot_support_is_not_available():
     assert result.tpr_at_fpr(0.0) is not None
     assert "n/a" in result.summary()
     assert json.loads(result.to_json())["metrics"]["tpr@1%fpr"] == {"value": "n/a", "interval": "n/a"}
+    assert "100 non-members" in result.note("tpr@1%fpr") and result.note("tpr@1%fpr") in result.summary()
     assert AttackResult(*normal_scores(500, 100, 1.0)).tpr_at_fpr(0.01) is not None
 
 
@@ -54,6 +55,18 @@ def test_infinite_scores_are_ordered():
     assert result.operating_point(0).tpr == 1.0
 
 
+@pytest.mark.parametrize("scores, member, tpr", [
+    ([np.inf, 2, 1, .5], [0, 1, 1, 0], 0.0), ([np.inf, np.inf, 1, .5, 0], [0, 1, 1, 0, 1], 0.0),
+    ([np.inf, np.inf, 1, .5], [1, 1, 0, 0], 1.0), ([3, 2, -np.inf, -np.inf], [1, 0, 1, 0], 0.5),
+    ([np.inf, np.inf], [1, 0], 0.0), ([np.finfo(float).max, np.inf, 0], [0, 1, 1], 0.0)])
+def test_an_operating_point_keeps_its_rate_with_infinite_scores(scores, member, tpr):
+    result = AttackResult(np.array(scores, float), np.array(member, bool))
+    for max_fpr in (0, 1):
+        point = result.operating_point(max_fpr)
+        assert point.fpr <= max_fpr and point.tpr == result.tpr_at_fpr(max_fpr)
+    assert result.operating_point(0).tpr == tpr
+
+
 @pytest.mark.parametrize("successes, trials", [(0, 10), (3, 10), (10, 10), (57, 1000)])
 @pytest.mark.parametrize("confidence", [0.9, 0.95])
 def test_clopper_pearson_equals_scipy(successes, trials, confidence):
@@ -61,20 +74,9 @@ def test_clopper_pearson_equals_scipy(successes, trials, confidence):
     assert clopper_pearson(successes, trials, confidence) == pytest.approx((exact.low, exact.high), abs=1e-9)
 
 
-def test_bootstrap_interval_of_the_auc_covers_at_its_level():
-    from scipy.stats import norm
-    truth, runs = norm.cdf(0.5 / np.sqrt(2)), 100
-    covered = 0
-    for seed in range(runs):
-        low, high = AttackResult(*normal_scores(150, 150, 0.5, seed)).ci("auc", 0.8, resamples=100)
-        covered += low <= truth <= high
-    # 100 runs at level 0.8: standard deviation 0.04; an interval 30 % too short covers 0.63
-    assert 0.69 < covered / runs < 0.91
-
-
-def test_bootstrap_is_seeded_and_narrows_with_the_sample():
+def test_intervals_are_seeded_and_narrow_with_the_sample():
     small, large = AttackResult(*normal_scores(100, 100, 0.5)), AttackResult(*normal_scores(1600, 1600, 0.5))
-    assert small.ci("auc", seed=3) == small.ci("auc", seed=3) != small.ci("auc", seed=4)
+    assert small.ci("advantage", seed=3) == small.ci("advantage", seed=3) != small.ci("advantage", seed=4)
     width = [np.diff(result.ci("auc"))[0] for result in (small, large)]
     assert width[0] / width[1] == pytest.approx(4, rel=0.3)
 
@@ -83,11 +85,37 @@ def test_intervals_of_rates():
     result = AttackResult(*normal_scores(400, 400, 1.5))
     point = result.operating_point(0.05)
     assert point.fpr <= 0.05
-    assert result.ci("tpr@5%") == point.tpr_interval == clopper_pearson(round(point.tpr * 400), 400)
-    low, high = result.ci("tpr@5%fpr", method="bootstrap")
-    assert low < point.tpr < high
-    with pytest.raises(ValueError, match="clopper_pearson"):
-        result.ci("auc", method="clopper_pearson")
+    assert point.tpr_interval == clopper_pearson(round(point.tpr * 400), 400)
+    low, high = result.ci("tpr@5%fpr")
+    assert low < point.tpr_interval[0] < point.tpr < point.tpr_interval[1] < high, "the threshold was chosen too"
+    assert result.ci("tpr@0%fpr") is None and "exactly zero" in result.note("tpr@0%fpr")
+
+
+def test_a_result_without_intervals_shows_none_and_says_why():
+    result = AttackResult(*normal_scores(200, 200, 0.5), labels=np.arange(400) % 2, without_intervals="out of fold")
+    assert all(result.ci(name) is None and result.note(name) == "out of fold"
+               for name in ("auc", "advantage", "tpr@10%fpr"))
+    assert result.operating_point(0.1).tpr_interval is None
+    assert result.by_slice("class")[0].ci("auc") is None
+    assert json.loads(result.to_json())["notes"] == ["no intervals: out of fold"]
+    assert "no intervals: out of fold" in result.summary()
+
+
+def test_no_interpolation_between_thresholds():
+    scores = np.array([9, 8, 7, 6, 5, 4, 3, 2.0])
+    member = np.array([1, 0, 1, 1, 0, 1, 0, 0], bool)
+    # one false positive of four is allowed, not one and a half
+    assert AttackResult(scores, member).tpr_at_fpr(0.375) == 0.75
+    assert AttackResult(np.array([3, 2, 2, 1.0]), np.array([1, 1, 0, 0], bool)).tpr_at_fpr(0.5) == 1.0
+    tied = AttackResult(np.array([3, 2, 2, 2, 1.0]), np.array([1, 1, 0, 0, 1], bool))
+    assert tied.tpr_at_fpr(0.5) == pytest.approx(1 / 3)
+
+
+def test_numpy_settings_become_json():
+    settings = {"models": np.int64(16), "rates": np.array([0.5, 1]),
+                "nested": {"a": np.float32(0.5), 1: (np.bool_(1),)}}
+    found = json.loads(AttackResult(*normal_scores(5, 5, 0), settings=settings).to_json())["settings"]
+    assert found == {"models": 16, "rates": [0.5, 1.0], "nested": {"a": 0.5, "1": [True]}}
 
 
 def test_ppv_is_bayes_rule():
@@ -187,8 +215,7 @@ def test_bad_rates_are_refused(max_fpr, error):
 
 @pytest.mark.parametrize("keywords, error", [({"confidence": 1.0}, ValueError), ({"confidence": float("nan")},
                                               ValueError),
-                                             ({"resamples": 1}, ValueError), ({"resamples": 2.5}, TypeError),
-                                             ({"method": "jackknife"}, ValueError)])
+                                             ({"resamples": 1}, ValueError), ({"resamples": 2.5}, TypeError)])
 def test_bad_interval_settings_are_refused(keywords, error):
     with pytest.raises(error):
         AttackResult(*normal_scores(5, 5, 0)).ci("auc", **keywords)
