@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint check check-quick coverage ascend-check install clean
+.PHONY: demo test lint check check-quick coverage ascend-check matrix install clean
 
 install: $(STAMP)
 
@@ -47,6 +47,10 @@ coverage: $(STAMP)
 ascend-check: $(STAMP)
 	$(BIN)/python -m tools.ascend_dry_run --json outputs/ascend_verdicts.json
 	$(BIN)/python -m tools.ascend_report --verdicts outputs/ascend_verdicts.json
+
+# quick tests and the demo with MindSpore 2.7.2 to 2.10, each in its own environment: about ten minutes a version
+matrix: $(STAMP)
+	$(BIN)/python -m tools.matrix
 
 clean:
 	rm -rf $(VENV)

@@ -4,6 +4,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindarmour.privacy.diff_privacy.grads.protocol import RowLoss, UnitWeights, loss_reduction, real_mean
+from mindarmour.privacy.diff_privacy.operators import add_up
 from mindarmour.utils.mindspore_internals import copy_cell
 
 
@@ -51,18 +52,18 @@ class VmapEngine(nn.Cell):
         for g in gradients:
             unit = self._unit_gradient(g.astype(ms.float32), weights)
             unit_gradients += (unit,)
-            squares += (ops.square(unit).sum(axis=1),)
+            squares += (add_up(ops.square(unit), 1),)
         factors, norms = self.rule(squares, norm_bound)
         finite = ops.isfinite(norms)
         totals = ()
         for g, unit, factor in zip(gradients, unit_gradients, factors):
             kept = ops.select(ops.broadcast_to(finite.expand_dims(1), unit.shape), unit, ops.zeros_like(unit))
             totals += (ops.matmul(factor, kept).reshape(g.shape[1:]),)
-        bad = (1.0 - finite.astype(ms.float32)).sum()
+        bad = add_up(1.0 - finite.astype(ms.float32), ())
         return totals, norms, real_mean(losses, is_real), bad
 
     def _unit_gradient(self, rows, weights):
         """[B, ...] row gradients to [units, size] unit gradients; rows of weight 0 count as zero even if NaN."""
         rows = rows.reshape(self.units, weights.shape[1], -1)
         weight = ops.broadcast_to(weights.expand_dims(2), rows.shape)
-        return ops.select(weight > 0, rows * weight, ops.zeros_like(rows)).sum(axis=1)
+        return add_up(ops.select(weight > 0, rows * weight, ops.zeros_like(rows)), 1)
