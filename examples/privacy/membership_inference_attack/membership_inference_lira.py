@@ -129,9 +129,10 @@ def print_table(name, results):
     print(f"{name:<12} {'attack':<11} {'AUC':>6} {'95 % interval':>16}" +
           "".join(f"  {'TPR@' + format(100 * rate, 'g') + '%':>8}" for rate in cfg.tpr_at))
     for attack, result in results.items():
-        low, high = result.ci("auc")
+        interval = result.ci("auc")  # none for out-of-fold scores
+        shown = "n/a" if interval is None else f"[{interval[0]:.3f}, {interval[1]:.3f}]"
         rates = [result.tpr_at_fpr(rate) for rate in cfg.tpr_at]
-        print(f"{'':<12} {attack:<11} {result.auc:6.3f} {f'[{low:.3f}, {high:.3f}]':>16}" +
+        print(f"{'':<12} {attack:<11} {result.auc:6.3f} {shown:>16}" +
               "".join(f"  {'n/a' if rate is None else format(rate, '8.2%'):>8}" for rate in rates))
 
 
