@@ -19,6 +19,7 @@ _HOME = {
     "RMIA": "membership.rmia",
     "QuantileAttack": "membership.quantile",
     "LabelOnlyAttack": "membership.label_only",
+    "BlindBaseline": "membership.blind_baseline",
     "LeakageMonitor": "membership.leakage_monitor",
     "ImageInversionAttack": "inversion_attack",
     "InversionLoss": "inversion_attack",

@@ -81,8 +81,8 @@ def checked_labels(labels: Any, count: int, classes: Optional[int] = None, name:
         raise TypeError(f"{name} must be whole numbers, but got dtype {array.dtype}{_whole_floats(array)}")
     if count and (array.min() < 0 or (classes is not None and array.max() >= classes)):
         top = "" if classes is None else f" to {classes - 1}"
-        raise ValueError(f"{name} must be class numbers from 0{top}, but they reach from {array.min()} to "
-                         f"{array.max()}. Number the classes as the columns of the outputs.")
+        raise ValueError(f"{name} must be classes from 0{top}, but they reach from {array.min()} to {array.max()}. "
+                         f"Number the classes as the columns of the outputs.")
     return array.astype(np.int64)
 
 

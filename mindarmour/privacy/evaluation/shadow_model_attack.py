@@ -13,6 +13,7 @@ from mindarmour.privacy.evaluation.inversion.cell_checkpoint import (
     load_cell,
     save_cell,
 )
+from mindarmour.privacy.evaluation.inversion.checks import check_classes
 from mindarmour.privacy.evaluation.inversion.split_network import checked_output, pynative_mode, tail_of
 from mindarmour.utils import _validate as check
 
@@ -172,13 +173,8 @@ def _hooked(network):
     return stack
 
 
-def _one_hot(labels, num_classes):
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"labels must be classes int [B], but have shape {labels.shape} and type {labels.dtype}.")
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise ValueError(f"labels must be classes from 0 to {num_classes - 1}, num_classes being {num_classes}, but "
-                         f"range from {labels.min()} to {labels.max()}.")
-    return Tensor(np.eye(num_classes, dtype=np.float32)[labels])
+def _one_hot(labels: np.ndarray, num_classes: int) -> Tensor:
+    return Tensor(np.eye(num_classes, dtype=np.float32)[check_classes(labels, num_classes)])
 
 
 def _check_config(config):

@@ -2,14 +2,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindarmour.privacy.evaluation.forward import evaluation_state, predict_queries
-from mindarmour.privacy.evaluation.inversion.checks import check_bound, check_input_shape
+from mindarmour.privacy.evaluation.inversion.checks import check_bound, check_classes, check_images, check_input_shape
 from mindarmour.privacy.evaluation.inversion.projected_descent import Descent, mean_square, minimise, total_variation
-from mindarmour.privacy.evaluation.inversion.reconstruction import check_images
 from mindarmour.utils import _validate as check
 
 ADAM_STEP = 0.05
@@ -124,7 +124,7 @@ class ClassInversion:
             TypeError: If an argument has another type.
             ValueError: If a label is not a class or a number is out of range.
         """
-        table = self._one_hot(labels)
+        table = np.eye(self._number_of_classes(), dtype=np.float32)[self._classes(labels)]
         check.integer("restarts", restarts, low=1)
         low, high = self._bound
         descent = Descent(self._bound, iters, "adam", ADAM_STEP * (high - low) if lr is None else lr)
@@ -153,24 +153,17 @@ class ClassInversion:
             ValueError: If shapes do not fit.
         """
         images = check_images("images", images)
-        self._one_hot(labels)
-        if len(labels) != len(images):
-            raise ValueError(f"labels must have one row for each of the {len(images)} images, but have {len(labels)}.")
+        labels = self._classes(labels, len(images))
         check.instance("network", network, nn.Cell)
         guesses = predict_queries(network, images.astype(np.float32))[:, 0].argmax(1)
         return ClassInversionReport(float(np.mean(guesses == labels)), _nearest("train_images", images, train_images),
                                     _nearest("test_images", images, test_images))
 
-    def _one_hot(self, labels):
-        check.instance("labels", labels, np.ndarray)
-        if labels.ndim != 1 or len(labels) == 0 or not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(f"labels must be whole numbers of shape [N], but have shape {labels.shape} and type "
-                             f"{labels.dtype}.")
-        classes = predict_queries(self._network, np.zeros((1, *self._shape), np.float32)).shape[-1]
-        if labels.min() < 0 or labels.max() >= classes:
-            raise ValueError(f"labels must be classes from 0 to {classes - 1}, the network's, but range from "
-                             f"{labels.min()} to {labels.max()}.")
-        return np.eye(classes, dtype=np.float32)[labels]
+    def _classes(self, labels: np.ndarray, count: Optional[int] = None) -> np.ndarray:
+        return check_classes(labels, self._number_of_classes(), count)
+
+    def _number_of_classes(self) -> int:
+        return predict_queries(self._network, np.zeros((1, *self._shape), np.float32)).shape[-1]
 
 
 def _nearest(name, images, others):

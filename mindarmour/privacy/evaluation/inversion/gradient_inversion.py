@@ -5,11 +5,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-from mindspore import nn
+from mindspore import Tensor, nn
 from scipy.optimize import minimize
 from scipy.special import softmax
 from tqdm import tqdm
 
+from mindarmour.privacy.evaluation.forward import evaluation_state
+from mindarmour.privacy.evaluation.inversion.checks import check_bound, check_classes, check_sides
 from mindarmour.privacy.evaluation.inversion.gradient_matching import (
     GradientMatcher,
     cosine_distance,
@@ -17,7 +19,13 @@ from mindarmour.privacy.evaluation.inversion.gradient_matching import (
     squared_distance,
     weights_restored,
 )
-from mindarmour.privacy.evaluation.inversion.label_inference import analytic_input, gradient_arrays, infer_labels
+from mindarmour.privacy.evaluation.inversion.label_inference import (
+    analytic_inputs,
+    find_head,
+    gradient_arrays,
+    infer_labels,
+)
+from mindarmour.privacy.evaluation.inversion.projected_descent import BETA1, BETA2, EPSILON
 from mindarmour.utils import _validate as check
 
 __all__ = ["GradientInversion", "GradientReconstruction", "infer_labels"]
@@ -27,7 +35,6 @@ DEFAULT_ITERATIONS = {"analytic": 1, "idlg": 300, "dlg": 300, "cosine": 1000}
 SOLVED = 1e-7
 # random starts that may fail the self-check before the run is refused
 STARTS = 3
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 # the step falls tenfold at these shares of the iterations (Geiping et al. 2020, section 5)
 DROPS = (3 / 8, 5 / 8, 7 / 8)
 
@@ -39,8 +46,8 @@ class GradientReconstruction:
     Args:
         images (numpy.ndarray): Reconstructed inputs float32 [B, *input_shape].
         labels (numpy.ndarray): Labels used or found, int64 [B].
-        distance (float): Final distance of the gradients: relative squared, or one minus the cosine; near zero
-            says that the gradient is explained, not that the images are the true ones.
+        distance (float): Final distance of the gradients: relative squared, or one minus the cosine ('cosine',
+            'analytic'); near zero says that the gradient is explained, not that the images are the true ones.
         restarts (int): Starts tried.
     """
 
@@ -92,7 +99,7 @@ class GradientInversion:
     Examples:
         >>> import mindspore as ms
         >>> import numpy as np
-        >>> from mindspore import nn
+        >>> from mindspore import Tensor, nn
         >>> from mindarmour.privacy.evaluation import GradientInversion
         >>> network, loss = nn.SequentialCell(nn.Flatten(), nn.Dense(16, 3)), nn.CrossEntropyLoss()
         >>> image, label = np.random.default_rng(0).random((1, 1, 4, 4)).astype(np.float32), ms.Tensor([2], ms.int32)
@@ -141,16 +148,14 @@ class GradientInversion:
             ArithmeticError: If the finite-difference self-check fails.
         """
         arrays = self._check_gradients(gradients)
-        shape = self._check_shape(input_shape)
+        shape = check_sides(input_shape)
         check.integer("restarts", restarts, low=1)
         iterations = DEFAULT_ITERATIONS[self._method] if iters is None else check.integer("iters", iters, low=1)
-        bound = _check_bound(input_bound)
-        labels = self._check_labels(labels, arrays)
-        if self._method == "analytic":
-            if len(labels) != 1:
-                raise ValueError(f"method 'analytic' reconstructs one example, but labels has {len(labels)}.")
-            images = analytic_input(arrays, self._network.trainable_params(), shape)
-            return GradientReconstruction(images.astype(np.float32), labels, 0.0, 1)
+        bound = None if input_bound is None else check_bound(input_bound)
+        with weights_restored(self._network):
+            labels = self._check_labels(labels, arrays, shape)
+            if self._method == "analytic":
+                return self._analytic(arrays, labels, shape)
         rng = np.random.default_rng(None if seed is None else check.integer("seed", seed, low=0))
         with weights_restored(self._network), tqdm(total=iterations * restarts, unit="it", leave=False,
                                                    desc=f"Gradient inversion ({self._method})",
@@ -160,9 +165,8 @@ class GradientInversion:
     def _search(self, arrays, labels, shape, bound, iterations, restarts, rng, bar):
         distance = cosine_distance if self._method == "cosine" else squared_distance
         matcher = GradientMatcher(self._network, self._loss_fn, arrays, distance, self._soft)
-        best = None
+        targets, best = self._targets(labels, shape), None
         for attempt in range(1, restarts + 1):
-            targets = self._targets(labels, arrays)
             start = self._checked_start(matcher, (len(labels), *shape), targets, bound, rng)
             solver = {"dlg": _solve_with_labels, "idlg": _solve, "cosine": self._ascend}[self._method]
             images, found, value = solver(matcher, start, targets, bound, iterations, bar)
@@ -209,19 +213,35 @@ class GradientInversion:
     def _start(shape, bound, rng):
         return rng.standard_normal(shape) if bound is None else rng.uniform(*bound, shape)
 
-    def _targets(self, labels, arrays):
-        """Labels as the loss takes them: one-hot probabilities for cross-entropy."""
-        if not self._soft:
-            return labels
-        classes = self._number_of_classes(arrays)
-        if labels.max() >= classes or labels.min() < 0:
-            raise ValueError(f"labels must be classes from 0 to {classes - 1}, but range from {labels.min()} to "
-                             f"{labels.max()}.")
-        return np.eye(classes)[labels]
+    def _analytic(self, arrays, labels, shape):
+        """The candidate whose own gradient points in the direction of the observed one."""
+        if len(labels) != 1:
+            raise ValueError(f"method 'analytic' reconstructs one example, but labels has {len(labels)}.")
+        names = [parameter.name for parameter in self._network.trainable_params()]
+        candidates = analytic_inputs(arrays, names, shape)
+        matcher = GradientMatcher(self._network, self._loss_fn, arrays, cosine_distance, self._soft)
+        targets = self._targets(labels, shape)
+        distances = [float(matcher.value(images, targets)) for images in candidates]
+        best = int(np.argmin(distances))
+        return GradientReconstruction(candidates[best].astype(np.float32), labels, max(0.0, distances[best]), 1)
 
-    @staticmethod
-    def _number_of_classes(arrays):
-        return next(len(array) for array in reversed(arrays) if array.ndim >= 1)
+    def _targets(self, labels, shape):
+        """Labels as the loss takes them: one-hot probabilities for cross-entropy."""
+        return np.eye(self._number_of_classes(shape))[labels] if self._soft else labels
+
+    def _number_of_classes(self, shape):
+        with evaluation_state(self._network):
+            return self._network(Tensor(np.zeros((1, *shape), np.float32))).shape[-1]
+
+    def _inferred(self, arrays, shape):
+        """Labels by the gradients alone; with noise on them the network's own gradient shows which layer is last."""
+        try:
+            return infer_labels(arrays)
+        except ValueError:
+            matcher = GradientMatcher(self._network, self._loss_fn, arrays, squared_distance, True)
+            image = np.random.default_rng(0).standard_normal((1, *shape))
+            own = matcher.gradient(image, np.eye(self._number_of_classes(shape))[:1])
+            return infer_labels(arrays, head=find_head(own))
 
     def _check_gradients(self, gradients):
         arrays = gradient_arrays(gradients)
@@ -237,28 +257,12 @@ class GradientInversion:
             raise ValueError("gradients must not all be zero: a zero gradient says nothing about its batch.")
         return arrays
 
-    @staticmethod
-    def _check_shape(shape):
-        check.instance("input_shape", shape, tuple)
-        return tuple(check.integer(f"input_shape[{i}]", side, low=1) for i, side in enumerate(shape))
-
-    def _check_labels(self, labels, arrays):
+    def _check_labels(self, labels, arrays, shape):
         if labels is None:
             if not self._soft:
                 raise ValueError("labels must be given for a loss other than cross-entropy: they cannot be inferred.")
-            return infer_labels(arrays)
-        check.instance("labels", labels, np.ndarray)
-        if labels.ndim != 1 or len(labels) == 0 or not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(f"labels must be whole numbers of shape [B], but have shape {labels.shape} and type "
-                             f"{labels.dtype}.")
-        return labels.astype(np.int64)
-
-
-def _check_bound(bound):
-    if bound is None:
-        return None
-    from mindarmour.privacy.evaluation.inversion.checks import check_bound
-    return check_bound(bound)
+            return self._inferred(arrays, shape)
+        return check_classes(labels, self._number_of_classes(shape) if self._soft else None)
 
 
 def _as_classes(targets):

@@ -134,11 +134,11 @@ class GradientMatcher:
 
     def value(self, images, labels):
         """The distance."""
-        return self._distance(self._gradient(images, labels), self._target)[0]
+        return self._distance(self.gradient(images, labels), self._target)[0]
 
     def value_and_grad(self, images, labels):
         """The distance, and its derivatives float64: one for the images, and one for probability labels."""
-        value, direction = self._distance(self._gradient(images, labels), self._target)
+        value, direction = self._distance(self.gradient(images, labels), self._target)
         length = math.sqrt(sum(float(np.vdot(d, d)) for d in direction))
         if length == 0:
             return value, [np.zeros(images.shape), np.zeros(labels.shape)]
@@ -185,7 +185,8 @@ class GradientMatcher:
             ratios.append((ahead - behind) / (2 * probe) / (given or np.finfo(np.float64).tiny))
         return np.array(ratios)
 
-    def _gradient(self, images, labels):
+    def gradient(self, images: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+        """Gradient in the weights, float64."""
         parts = self._weight_gradient(*_tensors(images, labels), self._at(None, 0))
         return [part.asnumpy().astype(np.float64) for part in parts]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import softmax
 
+from mindarmour.privacy.evaluation.inversion.checks import check_classes, check_images
 from mindarmour.utils import _validate as check
 from mindarmour.utils.files import replacing
 from mindarmour.utils.image_metrics import compute_psnr, compute_ssim
@@ -114,27 +115,14 @@ def _finite(value):
     return value if math.isfinite(value) else None
 
 
-def check_images(name, images):
-    """Finite images [N, C, H, W] with sides of at least 7."""
-    check.instance(name, images, np.ndarray)
-    if images.ndim != 4 or len(images) == 0 or min(images.shape[2:]) < 7:
-        raise ValueError(f"{name} must have shape [N, C, H, W] with N at least 1 and sides of at least 7, but has "
-                         f"{images.shape}.")
-    if not np.isfinite(images).all():
-        raise ValueError(f"{name} must be finite, but holds NaN or infinity.")
-    return images.astype(np.float64)
-
-
-def check_labels(labels, count):
-    """Classes int [N] of labels given as classes or one-hot."""
+def _class_numbers(labels: np.ndarray, count: int) -> np.ndarray:
+    """Classes int64 [N] of labels given as class numbers or, as documented, one-hot."""
     check.instance("labels", labels, np.ndarray)
-    if labels.ndim == 2:
+    if labels.ndim == 2 and labels.shape[1] > 1 and np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all():
         labels = labels.argmax(1)
-    if labels.shape != (count,):
-        raise ValueError(f"labels must have one row for each of the {count} images, but have shape {labels.shape}.")
-    if not np.issubdtype(labels.dtype, np.integer):
+    if labels.dtype.kind not in "biu":
         raise TypeError(f"labels must be whole numbers, but have type {labels.dtype}.")
-    return labels
+    return check_classes(labels, count=count)
 
 
 def _relative_l2(original, other):
@@ -256,6 +244,6 @@ def reconstruction_report(original, reconstructed, *, data_range, labels=None, n
     metrics = {name: Metric(values, baseline[name])
                for name, values in _distances(originals, reconstructions, data_range).items()}
     if network is not None:
-        labels = check_labels(labels, len(originals))
+        labels = _class_numbers(labels, len(originals))
         metrics.update(_class_metrics(network, reconstructions, others, labels, pairs))
     return ReconstructionReport(metrics, _recognised(metrics), originals, reconstructions, data_range)

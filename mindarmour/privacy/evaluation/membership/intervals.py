@@ -14,9 +14,9 @@ import numpy as np
 from mindarmour.privacy.evaluation.membership.roc import (
     RocCurve,
     fpr_of_metric,
-    index_at_fpr,
     last_within,
     parse_metric,
+    supports,
 )
 from mindarmour.utils import _validate
 
@@ -77,12 +77,17 @@ def metric_interval(curve: RocCurve, name: str, confidence: float, resamples: in
 
 def why_no_interval(curve: RocCurve, name: str) -> str:
     """Why a metric of this curve has no interval; '' if it has one."""
+    return why_no_interval_for(name, int(curve.num_non_members))
+
+
+def why_no_interval_for(name: str, non_members: int) -> str:
+    """Why a metric has no interval with so many non-members; '' if it has one."""
     max_fpr = fpr_of_metric(name)
     if max_fpr is None:
         return ""
     if max_fpr == 0:
         return _ZERO_FPR
-    if index_at_fpr(curve, max_fpr) is None:
+    if not supports(non_members, max_fpr):
         return f"a false positive rate of {max_fpr:g} needs at least {math.ceil(1 / max_fpr - 1e-9)} non-members"
     return ""
 

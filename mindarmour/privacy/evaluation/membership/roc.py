@@ -85,9 +85,14 @@ def index_at_fpr(curve: RocCurve, max_fpr: float) -> Optional[int]:
 
     A sample of n non-members has no false positive rate between 0 and 1/n, so a rate below 1/n needs more.
     """
-    if max_fpr > 0 and curve.num_non_members * max_fpr < 1 - 1e-9:
+    if not supports(curve.num_non_members, max_fpr):
         return None
     return last_within(curve, max_fpr * curve.num_non_members * (1 + 1e-12))
+
+
+def supports(non_members: float, max_fpr: float) -> bool:
+    """Do so many non-members say anything about that false positive rate?"""
+    return max_fpr == 0 or non_members * max_fpr >= 1 - 1e-9
 
 
 def last_within(curve: RocCurve, most: float) -> int:

@@ -310,12 +310,94 @@ def test_analytic_says_what_it_needs():
         attack.reconstruct(gradients, SHAPE, labels=np.array([1, 2]))
 
 
+class HeadFirst(nn.Cell):
+    """The last layer is declared before the first one, and the features are normalised."""
+
+    def __init__(self, classes=5, bias=True, norm=False, width=16):
+        super().__init__()
+        self.head = nn.Dense(width, classes, has_bias=bias)
+        self.body = nn.Dense(12, width)
+        self.norm = nn.LayerNorm((width,)) if norm else nn.Identity()
+
+    def construct(self, x):
+        return self.head(ops.sigmoid(self.norm(self.body(x))))
+
+
+def vectors(count=1, seed=0):
+    return np.random.default_rng(seed).random((count, 12)).astype(np.float32)
+
+
+@pytest.mark.parametrize("build", [
+    HeadFirst, lambda: HeadFirst(bias=False), lambda: HeadFirst(classes=2), lambda: HeadFirst(norm=True),
+    lambda: HeadFirst(classes=3, bias=False), lambda: HeadFirst(classes=12, norm=True),
+    lambda: nn.SequentialCell(nn.Dense(12, 16), nn.LayerNorm((16,)), nn.ReLU(), nn.Dense(16, 4)),
+    lambda: nn.SequentialCell(nn.Dense(12, 7, has_bias=False), nn.Tanh(), nn.Dense(7, 7)),
+], ids=["head first", "no bias", "two classes", "normalised", "three, no bias", "twelve", "head last", "square"])
+def test_labels_are_read_off_the_last_layer_wherever_it_is_declared(build):
+    for seed in range(12):
+        ms.set_seed(seed)
+        network = build()
+        classes = network(ms.Tensor(vectors())).shape[1]
+        label = seed % classes
+        assert infer_labels(gradient_of(network, vectors(seed=seed), [label])).tolist() == [label]
+
+
+def test_labels_that_nothing_tells_apart_are_refused():
+    network = HeadFirst(classes=2, bias=False)
+    with pytest.raises(ValueError, match="both labels of two classes"):
+        infer_labels(gradient_of(network, vectors(), [1]))
+    # a third class whose probability is lost in rounding leaves two rows, as two classes do
+    probability, features = np.array([0.4, 0.6, 0.0]), np.array([1.0, -2.0, 0.5])
+    with pytest.raises(ValueError, match="both labels"):
+        infer_labels([np.outer(probability - np.eye(3)[0], features)])
+    tiny = np.array([0.4, 0.6 - 1e-9, 1e-9])
+    for label in range(3):
+        assert infer_labels([np.outer(tiny - np.eye(3)[label], features)]).tolist() == [label]
+
+
+@pytest.mark.parametrize("noise", [0.1, 1.0])
+def test_noise_hides_which_layer_is_last_and_the_user_may_say_it(noise):
+    rng, network = np.random.default_rng(0), HeadFirst()
+    noisy = [g.asnumpy() + noise * rng.normal(size=g.shape) for g in gradient_of(network, vectors(), [3])]
+    with pytest.raises(ValueError, match="head="):
+        infer_labels(noisy)
+    assert infer_labels(noisy, head=0).shape == (1,)
+    found = GradientInversion(network, None, "idlg").reconstruct(noisy, (12,), iters=2, seed=0, progress=False)
+    assert found.labels.tolist() == infer_labels(noisy, head=0).tolist()
+
+
+@pytest.mark.parametrize("head, error", [(9, ValueError), (1, ValueError), (1.0, TypeError)])
+def test_a_wrong_head_is_refused(head, error):
+    with pytest.raises(error, match="head"):
+        infer_labels(gradient_of(HeadFirst(), vectors(), [3]), head=head)
+
+
+@pytest.mark.parametrize("method", ["idlg", "cosine", "analytic", "dlg"])
+def test_images_behind_a_network_whose_head_is_declared_first(method):
+    ms.set_seed(1)
+    network, x = HeadFirst(), vectors(seed=5)
+    gradients = gradient_of(network, x, [3])
+    attack = GradientInversion(network, None, method)
+    found = attack.reconstruct(gradients, (12,), input_bound=(0, 1), iters=150, seed=0, progress=False)
+    assert found.labels.tolist() == [3]
+    assert np.abs(found.images - x).max() < 0.3
+
+
+def test_analytic_takes_the_layer_that_sees_the_input():
+    # the head has as many columns as the input: its row gives the features, whose gradient is another one
+    ms.set_seed(2)
+    network, x = HeadFirst(width=12), vectors(seed=3)
+    found = GradientInversion(network, None, "analytic").reconstruct(gradient_of(network, x, [1]), (12,))
+    np.testing.assert_allclose(found.images, x, atol=1e-4)
+    assert 0 <= found.distance < 1e-4
+
+
 def test_infer_labels_refuses():
     with pytest.raises(ValueError, match="weight"):
         infer_labels([np.ones(3)])
     with pytest.raises(ValueError, match="batch_size"):
         infer_labels(GOOD, 0)
     with pytest.raises(ValueError, match="without bias"):
-        infer_labels(GOOD[:3], 2)
+        infer_labels(GOOD[:3], 2, head=2)
     with pytest.raises(TypeError, match="gradients"):
         infer_labels(3)

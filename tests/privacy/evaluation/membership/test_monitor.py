@@ -1,11 +1,13 @@
 """LeakageMonitor during real training: readings, stop rule, and no influence on the run."""
+from types import SimpleNamespace
+
 import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
 import pytest
 from mindspore import nn
 
-from mindarmour.privacy.evaluation import ConfidenceAttack, LeakageMonitor
+from mindarmour.privacy.evaluation import AttackResult, ConfidenceAttack, LeakageMonitor
 
 FEATURES, CLASSES, COUNT = 40, 4, 120
 
@@ -37,7 +39,7 @@ def test_reads_a_growing_leak_and_leaves_training_alone(mode):
         np.testing.assert_allclose(one.asnumpy(), other.asnumpy(), atol=1e-6)
 
 
-@pytest.mark.parametrize("rule, limit", [("auc", 0.8), ("auc_lower", 0.8), ("tpr@10%fpr_lower", 0.6)])
+@pytest.mark.parametrize("rule, limit", [("auc", 0.8), ("auc_lower", 0.8), ("tpr@10%fpr_lower", 0.2)])
 def test_stops_when_a_reading_exceeds_the_limit(rule, limit):
     monitor = LeakageMonitor(arrays(0), arrays(1), stop_if={rule: limit})
     train(15, [monitor])
@@ -55,9 +57,68 @@ def test_does_not_stop_without_a_leak():
 
 def test_a_rate_the_probes_cannot_support_is_not_available():
     small = [part[:50] for part in arrays(1)]
-    monitor = LeakageMonitor(arrays(0), small, metrics=["tpr@1%fpr"], stop_if={"tpr@1%fpr_lower": 0.0})
+    monitor = LeakageMonitor(arrays(0), small, metrics=["tpr@1%fpr"])
     train(2, [monitor])
     assert [reading["tpr@1%fpr"] for reading in monitor.history] == [None, None]
+
+
+@pytest.mark.parametrize("rule", ["tpr@1%fpr_lower", "tpr@1%fpr", "tpr@0%fpr_lower"])
+def test_a_rule_that_can_never_fire_is_refused(rule):
+    small = [part[:50] for part in arrays(1)]
+    with pytest.raises(ValueError, match="never does"):
+        LeakageMonitor(arrays(0), small, stop_if={rule: 0.5})
+
+
+class Stopping:
+    """The part of a run's context that the monitor uses."""
+
+    def __init__(self):
+        self.epoch, self.stopped = 0, False
+
+    def original_args(self):
+        return SimpleNamespace(cur_epoch_num=self.epoch, network=lambda batch: batch)
+
+    def request_stop(self):
+        self.stopped = True
+
+
+def stops(monitor, readings):
+    run = Stopping()
+    while run.epoch < readings and not run.stopped:
+        run.epoch += 1
+        monitor.on_train_epoch_end(run)
+    return run.stopped
+
+
+def draw(shift, rng, n=60):
+    scores = np.concatenate([rng.normal(shift, 1, n), rng.normal(0, 1, n)])
+    return AttackResult(scores, np.repeat([True, False], n))
+
+
+@pytest.mark.parametrize("rules, shift", [({"auc_lower": 0.5}, 0.0), ({"auc_lower": 0.6}, 0.358),
+                                          ({"auc_lower": 0.5, "advantage_lower": 0.0}, 0.0)])
+def test_stops_by_chance_no_more_often_than_the_confidence_says(rules, shift):
+    # many looks at a leak that is exactly at the limit; a rule on uncorrected intervals stops nearly always
+    rng, runs, stopped = np.random.default_rng(0), 30 if len(rules) > 1 else 120, 0
+    probes = [(np.eye(2)[:1] + number, np.zeros(1, int)) for number in (1, 2)]
+    for _ in range(runs):
+        monitor = LeakageMonitor(*probes, attack=lambda signals: draw(shift, rng), metrics=["auc"], stop_if=rules)
+        stopped += stops(monitor, 20 if len(rules) > 1 else 40)
+    assert stopped / runs <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)
+
+
+def test_a_real_leak_stops_at_once_and_a_growing_one_in_time():
+    probes = [(np.eye(2)[:1] + number, np.zeros(1, int)) for number in (1, 2)]
+    rng = np.random.default_rng(0)
+    monitor = LeakageMonitor(*probes, attack=lambda signals: draw(2.0, rng), stop_if={"auc_lower": 0.6})
+    assert stops(monitor, 3) and monitor.history[-1]["auc_lower_corrected"] > 0.6
+
+
+def test_an_attack_without_intervals_cannot_stop_by_one():
+    probes = [(np.eye(2)[:1] + number, np.zeros(1, int)) for number in (1, 2)]
+    attack = lambda signals: AttackResult(np.arange(4.0), [1, 0, 1, 0], without_intervals="out of fold")  # noqa: E731
+    with pytest.raises(ValueError, match="out of fold"):
+        stops(LeakageMonitor(*probes, attack=attack, stop_if={"auc_lower": 0.6}), 1)
 
 
 def test_network_and_attack_can_be_chosen():
