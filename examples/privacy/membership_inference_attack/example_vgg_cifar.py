@@ -77,10 +77,16 @@ def compare(attacks, results_of):
     for index, config in enumerate(attacks):
         cells = []
         for results in results_of.values():
-            low, high = results[index].ci("auc")
-            chance = " chance" if low <= 0.5 <= high else ""
-            cells.append(f"{results[index].auc:.3f} [{low:.3f}, {high:.3f}]{chance}")
+            cells.append(_with_interval(results[index].auc, results[index].ci("auc")))
         print(f"{config['method']:<8}" + "".join(f"{cell:>28}" for cell in cells))
+
+
+def _with_interval(value, bounds):
+    """An AUC, its interval where one is known to cover, and whether that holds chance."""
+    if bounds is None:
+        return f"{value:.3f}"
+    low, high = bounds
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]" + (" chance" if low <= 0.5 <= high else "")
 
 
 def main(arguments=None):

@@ -85,9 +85,13 @@ def inversion(net, judge, images, labels, weights, iters):
 def membership(net, train, test):
     """Attack by the loss: (AUC, true positives at 1 % false positives), with intervals."""
     result = LossAttack()(collect_signals(net, train, test, progress=False))
-    ranges = [result.ci(name) for name in ("auc", "tpr@1%fpr")]
-    values = (result.auc, result.tpr_at_fpr(0.01))
-    return tuple(f"{value:.3f} [{low:.3f}, {high:.3f}]" for value, (low, high) in zip(values, ranges))
+    return tuple(_with_interval(result.metric(name), result.ci(name)) for name in ("auc", "tpr@1%fpr"))
+
+
+def _with_interval(value, bounds):
+    """A figure and its interval; n/a where so few records say nothing about it."""
+    shown = "n/a" if value is None else f"{value:.3f}"
+    return shown if bounds is None else f"{shown} [{bounds[0]:.3f}, {bounds[1]:.3f}]"
 
 
 def attack_row(name, net, epsilon, judge, train, test, smoke):
