@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from scipy.special import ndtri
 
 KEY_BYTES = 32
+_ZEROS = bytes(2 ** 18)  # what the key stream is added to
 Size = Union[int, "tuple[int, ...]"]
 
 _forks = 0
@@ -90,14 +91,28 @@ class SecureStream:
                             "numbers. Make a stream of another key where it is needed.")
         return type(self), ()
 
+    def _renewed(self) -> None:
+        """A key and a lock of this process's own, if the stream was made by another one."""
+        if self._process == _process():
+            return
+        if self._keyed:
+            self._lock, self._process = threading.Lock(), _process()
+        else:
+            self._start(os.urandom(KEY_BYTES))
+
     def _bytes(self, count: int) -> bytes:
-        if self._process != _process():
-            if self._keyed:
-                self._lock, self._process = threading.Lock(), _process()
-            else:
-                self._start(os.urandom(KEY_BYTES))
+        self._renewed()
         with self._lock:
             return self._stream.update(bytes(count))
+
+    def fill(self, buffer: np.ndarray) -> None:
+        """Overwrite all of a contiguous array with random bytes, in pieces that stay in the processor's cache."""
+        target, piece = memoryview(buffer).cast("B"), memoryview(_ZEROS)
+        self._renewed()
+        with self._lock:
+            for start in range(0, len(target), len(piece)):
+                part = target[start:start + len(piece)]
+                self._stream.update_into(piece[:len(part)], part)
 
     def words(self, count: int) -> np.ndarray:
         """`count` uniform 64-bit words."""

@@ -5,11 +5,15 @@ rest, and `mindspore.set_seed` replays it. See `mindarmour.utils.secure_random` 
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from mindarmour.privacy.diff_privacy.noise.normals import standard_normals
 from mindarmour.utils.secure_random import SecureStream, derive_key
+
+Shapes = Sequence["tuple[int, ...]"]
 
 
 class NoiseSource:
@@ -27,18 +31,25 @@ class NoiseSource:
     def __init__(self, seed: int = 0, purpose: str = "gradient", rank: int = 0) -> None:
         self._key_parts = (purpose, seed, rank)
         self._stream = SecureStream() if seed == 0 else None
+        self._others: dict[int, NoiseSource] = {}
 
     def of_rank(self, rank: int) -> NoiseSource:
         """The source of the same seed and purpose for another rank: independent of this one."""
         purpose, seed, own = self._key_parts
-        return self if rank == own else NoiseSource(seed, purpose, rank)
+        if rank == own:
+            return self
+        return self._others.setdefault(rank, NoiseSource(seed, purpose, rank))
 
     @property
     def kind(self) -> str:
         """'secure' or 'seeded', as the ledger notes it."""
         return "seeded" if self._stream is None else "secure"
 
-    def normals(self, step: int, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    def normals(self, step: int, shapes: Shapes) -> list[np.ndarray]:
         """One float32 array of standard normals per shape; no draw is ever repeated between steps or shapes."""
-        stream = self._stream or SecureStream(derive_key(*self._key_parts, step))
-        return [stream.normal(shape).astype(np.float32) for shape in shapes]
+        sizes = [math.prod(shape) for shape in shapes]
+        parts = np.split(self._draw(step, sum(sizes)), np.cumsum(sizes)[:-1])
+        return [part.reshape(shape) for part, shape in zip(parts, shapes)]
+
+    def _draw(self, step: int, count: int) -> np.ndarray:
+        return standard_normals(self._stream or SecureStream(derive_key(*self._key_parts, step)), count)
