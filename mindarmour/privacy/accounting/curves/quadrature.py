@@ -8,6 +8,7 @@ import numpy as np
 
 _REACH = 10.0  # standard deviations; what lies beyond is below exp(-50) of the whole
 _NEAR = 16.0  # orders up to here share one grid
+_FAR = 40.0  # variances beyond which an order's two peaks stand apart
 _CHUNK = 400_000  # nodes evaluated at a time, so that memory stays flat
 
 
@@ -46,30 +47,31 @@ def _series(order, loss):
     return total * near * near
 
 
-def _nodes(orders, multiplier, left, refine):
-    """Trapezoidal nodes [orders, N] over everything that matters, and log steps [orders, 1].
+def _windows(orders, multiplier, left):
+    """Nodes [orders, N] around both ends of where the integrand may peak, and log steps [orders, 1].
 
-    The integrand lives within a few standard deviations of 0 and of the order.
+    A peak stands where x = order * w(x), with w the share of the second Gaussian, and needs order * w * (1 - w) below
+    the variance. Far above the variance that leaves a few variances around 0 and around the order.
     """
-    step = _step(multiplier, refine)
-    reach = _REACH * multiplier
-    half = int(np.ceil(2 * reach / step)) + 2
-    start = max(left, -reach)
-    orders = orders[:, None]
-    joint = np.linspace(0.0, 1.0, 2 * half)[None, :] * (orders + reach - start) + start
+    start, width = max(left, -_REACH * multiplier), _REACH * multiplier + 4 * multiplier ** 2
+    half = int(np.ceil(2 * width / _step(multiplier, 1))) + 2
     unit = np.linspace(0.0, 1.0, half)[None, :]
-    low_end = max(reach, start)
-    low = start + unit * (low_end - start) + 0.0 * orders
-    high = orders - reach + unit * 2 * reach
-    separate = orders - reach > low_end
-    nodes = np.where(separate, np.concatenate([low, high], axis=1), joint)
-    widths = np.concatenate([np.full((1, half), (low_end - start) / (half - 1)),
-                             np.full((1, half), 2 * reach / (half - 1))], axis=1)
-    widths = np.where(separate, widths, (orders + reach - start) / (2 * half - 1))
-    return nodes, np.log(np.maximum(widths, 1e-320))
+    reach = max(width - start, 0.0)
+    low = start + unit * reach + 0.0 * orders[:, None]
+    high = orders[:, None] - width + unit * (width + _REACH * multiplier)
+    steps = np.concatenate([np.full(half, reach), np.full(half, width + _REACH * multiplier)]) / (half - 1)
+    return np.concatenate([low, high], axis=1), np.log(np.maximum(steps, 1e-320))[None, :]
 
 
-def _integrate(orders, multiplier, loss, base=None, mirrored=False, left=-np.inf, refine=1):
+def _line(orders, multiplier, left, refine, stretch):
+    """Nodes [orders, N] over the whole of where the integrand may peak, and log steps [orders, 1]."""
+    start, end = max(left, -_REACH * multiplier), stretch * orders[:, None] + _REACH * multiplier
+    count = int((end.max() - start) / _step(multiplier, refine)) + 2
+    nodes = start + np.linspace(0.0, 1.0, count)[None, :] * (end - start)
+    return nodes, np.log(np.maximum((end - start) / (count - 1), 1e-320))
+
+
+def _integrate(orders, multiplier, loss, base=None, mirrored=False, left=-np.inf, refine=1, stretch=1.0):
     """log of the integral of exp(base) * B(order, loss) over x under N(0, multiplier^2), B as in `log_bregman`.
 
     Args:
@@ -78,22 +80,29 @@ def _integrate(orders, multiplier, loss, base=None, mirrored=False, left=-np.inf
         mirrored (bool): Add B(1 - order, loss).
         left (float): Where the integral starts.
         refine (int): How much finer than needed for an integral over the whole line.
+        stretch (float): Peaks stand up to this multiple of the order.
     """
     orders = np.asarray(orders, dtype=np.float64)
     result = np.empty(orders.shape)
     near = orders <= _NEAR
-    for chosen, part in ((near, _integrate_near), (~near, _integrate_windows)):
+    far = orders > _FAR * multiplier ** 2 + 4 * _REACH * multiplier
+    for chosen, part in ((near, _integrate_near), (~near & far, _integrate_windows), (~near & ~far, _integrate_line)):
         if chosen.any():
-            result[chosen] = part(orders[chosen], multiplier, loss, base, mirrored, left, refine)
+            result[chosen] = part(orders[chosen], multiplier, loss, base, mirrored, left, refine, stretch)
     return result
 
 
-def _integrate_near(orders, multiplier, loss, base, mirrored, left, refine):
+def _integrate_near(orders, multiplier, loss, base, mirrored, left, refine, stretch):
     """One grid for all orders, so that losses are computed once; no logarithms where nothing overflows."""
-    start, end = max(left, -_REACH * multiplier), orders.max() + _REACH * multiplier
+    start, end = max(left, -_REACH * multiplier), stretch * orders.max() + _REACH * multiplier
     count = int((end - start) / _step(multiplier, refine)) + 2
     if count > _CHUNK // 40:
-        return _integrate_windows(orders, multiplier, loss, base, mirrored, left, refine)
+        far = orders > _FAR * multiplier ** 2 + 4 * _REACH * multiplier
+        result = np.empty(orders.shape)
+        for chosen, part in ((far, _integrate_windows), (~far, _integrate_line)):
+            if chosen.any():
+                result[chosen] = part(orders[chosen], multiplier, loss, base, mirrored, left, refine, stretch)
+        return result
     nodes = np.linspace(start, end, count)
     losses, log_weights = loss(nodes), _log_weights(nodes, multiplier, base) + np.log(nodes[1] - nodes[0])
     if orders.max() * losses.max() > 600:
@@ -105,16 +114,27 @@ def _integrate_near(orders, multiplier, loss, base, mirrored, left, refine):
     return np.log(np.maximum(total, 1e-320))
 
 
-def _integrate_windows(orders, multiplier, loss, base, mirrored, left, refine):
-    """A grid for each order, laid only where its integrand matters."""
-    size = 4 * int(np.ceil(2 * _REACH * multiplier / _step(multiplier, refine)))
+def _integrate_windows(orders, multiplier, loss, base, mirrored, left, refine, stretch):
+    """A grid for each order, laid only where its integrand matters; `_windows` says when that is known."""
+    size = _windows(orders[:1], multiplier, left)[0].size
     parts = np.array_split(orders, max(1, orders.size * size // _CHUNK))
-    results = []
-    for part in parts:
-        nodes, log_steps = _nodes(part, multiplier, left, refine)
-        log_weights = _log_weights(nodes, multiplier, base) + log_steps
-        results.append(_log_sum(part[:, None], loss(nodes), log_weights, mirrored))
-    return np.concatenate(results)
+    return np.concatenate([_on_grid(part, *_windows(part, multiplier, left), multiplier, loss, base, mirrored)
+                           for part in parts])
+
+
+def _integrate_line(orders, multiplier, loss, base, mirrored, left, refine, stretch):
+    """A grid over all of the line for each order; orders within a factor of two share their number of nodes."""
+    result = np.empty(orders.shape)
+    octaves = np.floor(np.log2(orders))
+    for octave in np.unique(octaves):
+        chosen = octaves == octave
+        nodes, log_steps = _line(orders[chosen], multiplier, left, refine, stretch)
+        result[chosen] = _on_grid(orders[chosen], nodes, log_steps, multiplier, loss, base, mirrored)
+    return result
+
+
+def _on_grid(orders, nodes, log_steps, multiplier, loss, base, mirrored):
+    return _log_sum(orders[:, None], loss(nodes), _log_weights(nodes, multiplier, base) + log_steps, mirrored)
 
 
 def _step(multiplier, refine):
@@ -153,7 +173,8 @@ def log_moment_replaced(rate, multiplier, orders):
 
     def upper(x):
         return log_ratio(rate, (x - 0.5) / multiplier ** 2)
-    return _integrate(orders, multiplier, lambda x: upper(x) - lower(x), base=lower)
+    # both shares pull: x = order * w + (order - 1) * w', which may reach twice the order
+    return _integrate(orders, multiplier, lambda x: upper(x) - lower(x), base=lower, stretch=2.0)
 
 
 def log_moment_without_replacement(rate, multiplier, orders):
