@@ -57,7 +57,7 @@ def test_every_test_file_named_exists():
 
 def test_plot_script_computes_the_drawn_curves():
     pytest.importorskip("matplotlib")
-    script = runpy.run_path(str(DOCS / "plots" / "epsilon_against_steps.py"), run_name="script")
+    script = runpy.run_path(str(DOCS.parent / "tools" / "epsilon_against_steps.py"), run_name="script")
     for kind in script["SAMPLERS"]:
         few, many = script["curve"](kind, [1, 1000], None)
         assert 0 < few < many

@@ -202,7 +202,7 @@ def test_plan_is_readable(tmp_path):
     ({"train": 1}, TypeError, "train_fn"),
     ({"dataset": (np.zeros((4, 2)), np.eye(4))}, ValueError, "one-hot"),
     ({"dataset": (np.zeros((0, 2)), np.zeros(0, int))}, ValueError, "at least one record"),
-    ({"dataset": (np.zeros((4, 2)), np.array([0, 1, -1, 0]))}, ValueError, "class numbers"),
+    ({"dataset": (np.zeros((4, 2)), np.array([0, 1, -1, 0]))}, ValueError, "classes from 0"),
     ({"population": "digits"}, TypeError, "population"),
 ])
 def test_bad_arguments_are_refused(tmp_path, changes, error, text):
