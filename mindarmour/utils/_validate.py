@@ -2,13 +2,9 @@
 
 Each function returns the checked value. Booleans are never numbers here, NaN is never in a range.
 """
-from __future__ import annotations
-
 import math
 import numbers
 import sys
-from collections.abc import Collection
-from typing import Any, Optional, Union
 
 _LARGEST = int(sys.float_info.max)
 
@@ -17,8 +13,7 @@ def _refuse(name, value, requirement, error):
     raise error(f"{name} must be {requirement}, but got {value!r} ({type(value).__name__}).")
 
 
-def real(name: str, value: Any, *, low: float = -math.inf, high: float = math.inf, closed: str = "neither",
-         strict_float: bool = False) -> float:
+def real(name, value, *, low=-math.inf, high=math.inf, closed="neither", strict_float=False):
     """A finite number between `low` and `high`.
 
     Args:
@@ -41,8 +36,7 @@ def real(name: str, value: Any, *, low: float = -math.inf, high: float = math.in
     return float(value)
 
 
-def integer(name: str, value: Any, *, low: Optional[int] = None, high: Optional[int] = None,
-            bool_error: type[Exception] = TypeError) -> int:
+def integer(name, value, *, low=None, high=None, bool_error=TypeError):
     """A whole number in [low, high]."""
     if isinstance(value, bool):
         _refuse(name, value, "an int", bool_error)
@@ -57,7 +51,7 @@ def integer(name: str, value: Any, *, low: Optional[int] = None, high: Optional[
     return int(value)
 
 
-def choice(name: str, value: Any, allowed: Collection, error: type[Exception] = ValueError) -> Any:
+def choice(name, value, allowed, error=ValueError):
     """One of a few names."""
     for item in allowed:
         texts = isinstance(value, str) and isinstance(item, str)  # a member of a Word is met by its plain string
@@ -67,7 +61,7 @@ def choice(name: str, value: Any, allowed: Collection, error: type[Exception] = 
     return None
 
 
-def instance(name: str, value: Any, kinds: Union[type, tuple], description: Optional[str] = None) -> Any:
+def instance(name, value, kinds, description=None):
     """An instance of `kinds` (a class or a tuple of classes)."""
     if not isinstance(value, kinds):
         names = description or " or ".join(k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,)))
@@ -75,6 +69,6 @@ def instance(name: str, value: Any, kinds: Union[type, tuple], description: Opti
     return value
 
 
-def boolean(name: str, value: Any) -> bool:
+def boolean(name, value):
     """True or False, nothing that merely behaves like it."""
     return instance(name, value, bool)

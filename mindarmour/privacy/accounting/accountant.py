@@ -153,6 +153,15 @@ class Accountant:
             return tradeoff.true_positive_rate_of_gaussian(math.sqrt(total.squared_mu), false_positive_rate)
         return tradeoff.true_positive_rate_from_curve(self._curve(total), false_positive_rate)
 
+    def delta_curve(self, entries):
+        """Delta of these entries as a function of an array of epsilons: it bounds every attack, see `tradeoff`."""
+        curves = self._over_relations(entries, Accountant._delta_curve)
+        return lambda epsilons: np.max([curve(epsilons) for curve in curves], axis=0)
+
+    def _delta_curve(self, entries):
+        total, _ = self._compose(tuple(entries))
+        return self._curve(total)
+
     def _over_relations(self, entries, evaluate, *arguments):
         """Figures under the relation asked for, first, and under all stronger ones that the entries support.
 
@@ -175,11 +184,9 @@ class Accountant:
 
     def _curve(self, total):
         """Delta as a function of an array of epsilons."""
-        if self._accountant == "pld" and not pld.refusal(total) and not total.unprotected:
-            scale = epsilon_of(total, 1e-3)
-            curve = None if math.isinf(scale) else pld.tightest_curve(total, scale)
-            if curve is not None:
-                return curve
+        something = bool(total.costs or total.releases)
+        if self._accountant == "pld" and something and not pld.refusal(total) and not total.unprotected:
+            return pld.tightest_curve(total, epsilon_of(total, 1e-3))
         return np.vectorize(lambda epsilon: delta_of(total, epsilon, self._accountant, self._conversion))
 
     def _compose(self, entries):
@@ -228,7 +235,7 @@ def epsilon_of(total, delta, accountant="rdp", conversion="improved"):
             else math.inf for rho, spare in _rhos(total))
     bounds = [smallest_epsilon(lambda epsilon: delta_of(total, epsilon, "rdp", conversion), delta)] \
         if _two_sided(total) else _rdp_epsilons(total, delta, conversion)
-    if conversion == "improved" and total.unamplified_known:
+    if conversion == "improved" and total.participations_known:
         bounds.append(epsilon_of_gaussian(math.sqrt(total.squared_mu), delta))
     return min(bounds)
 
@@ -244,7 +251,7 @@ def delta_of(total, epsilon, accountant="rdp", conversion="improved"):
     # where the left-out part may stand on either side, exp(epsilon) multiplies the other one
     factor = 1 + math.exp(min(epsilon, 700.0)) if _two_sided(total) else 1.0
     bounds = [first + factor * total.excess if total.excess else first, second]
-    if conversion == "improved" and total.unamplified_known:
+    if conversion == "improved" and total.participations_known:
         bounds.append(delta_of_gaussian(math.sqrt(total.squared_mu), epsilon))
     return min(1.0, stated_delta + min(bounds))
 
@@ -269,24 +276,19 @@ def _rdp_epsilons(total, delta, conversion):
 def _epsilon_by_pld(total, delta, bound):
     """(epsilon, note): the smaller of the PLD's answer and another accountant's `bound`."""
     reason = pld.refusal(total)
-    # an infinite bound says that the releases state more delta than is asked for
-    if reason or total.exact or total.unprotected or bound == 0 or math.isinf(bound):
+    if reason or total.exact or total.unprotected or bound == 0:
         return bound, reason
-    return _with_grid(*pld.tightest_epsilon(total, delta, bound))
+    epsilon, grid = pld.tightest_epsilon(total, delta, bound)
+    return epsilon, f"value grid {grid:.2g}"
 
 
 def _delta_by_pld(total, epsilon, bound):
     reason = pld.refusal(total)
     if reason or total.exact or total.unprotected or bound == 0:
         return bound, reason
-    scale = epsilon_of(total, min(max(bound, 1e-12), 0.5))
-    if math.isinf(scale):
-        return bound, ""
-    return _with_grid(*pld.tightest_delta(total, epsilon, bound, scale))
-
-
-def _with_grid(value, grid):
-    return value, "the PLD library failed, so this is the RDP bound" if math.isnan(grid) else f"value grid {grid:.2g}"
+    scale = epsilon_of(total, max(bound, 1e-12))
+    delta, grid = pld.tightest_delta(total, epsilon, bound, scale)
+    return delta, f"value grid {grid:.2g}"
 
 
 def _two_sided(total):

@@ -45,8 +45,6 @@ from mindarmour.privacy.accounting.ledger import LedgerEntry
 # which is sound (more noise is post-processing) and costs about 0.3 percent of epsilon.
 EXACT_LEVELS = 64
 GRID_RATIO = 1.002
-# The best order of a plain Gaussian is the root of 2 ln(1 / delta) / mu^2; this is 2 ln(1 / delta) at 1e-11.
-_BEST_ORDER = 50.0
 
 
 class Cost(NamedTuple):
@@ -168,8 +166,7 @@ class Composition:
         if self._exact:
             known, (costs, counts) = _curves_at(self.orders), zip(*self.costs)
             total += np.tensordot(np.array(counts, float), np.array([known(cost) for cost in costs]), 1)
-        with np.errstate(over="ignore"):
-            return total + sum(count * event.rdp(self.orders) for event, count in self.releases)
+        return total + sum(count * event.rdp(self.orders) for event, count in self.releases)
 
     @property
     def excess(self):
@@ -203,19 +200,9 @@ class Composition:
         return math.isinf(self.squared_mu) or math.isinf(self.released[0])
 
     @property
-    def unamplified_known(self):
-        """One plain Gaussian mechanism of `squared_mu` bounds the whole run.
-
-        A batch that may hold the record is a mixture of pairs that differ by the sensitivity or not at all, and costs
-        at most what the differing pair costs. That fails where a batch is cut and the record displaces another one.
-        """
-        if self._releases:
-            return False
-        if all(cost.kind in (FULL, BALLS_IN_BINS) for cost in self._exact):
-            return True
-        # where Renyi orders reach the best one, their bound is no larger
-        beyond = self.squared_mu * max(self.orders) ** 2 < _BEST_ORDER
-        return beyond and not any(cost.overflow and cost.overflow.distance > 1 for cost in self._exact)
+    def participations_known(self):
+        """Every record took part a known number of times, in Gaussian mechanisms and nothing else."""
+        return not self._releases and all(cost.kind in (FULL, BALLS_IN_BINS) for cost in self._exact)
 
     @property
     def exact(self):

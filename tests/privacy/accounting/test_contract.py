@@ -299,3 +299,13 @@ def test_natural_relations():
     assert [natural_relation(kind) for kind in KINDS] == [
         "add-or-remove", "add-or-remove", "zero-out", "replace-one", "add-or-remove"]
     assert natural_relation("poisson", "micro-batch") == "zero-out"
+
+
+@pytest.mark.parametrize("accountant", ["rdp", "pld", "zcdp"])
+def test_the_whole_curve_agrees_with_single_deltas_and_nothing_ran_leaks_nothing(accountant):
+    ledger = Ledger()
+    ledger.record(StepEvent(Sampling("poisson", 4000, 400, "add-or-remove"), 1.0), steps=20)
+    judge = Accountant(1e-5, accountant)
+    curve, single = judge.delta_curve(ledger.entries)(np.array([0.5, 1.0])), judge.delta_at(ledger.entries, 1.0)
+    assert curve[1] == pytest.approx(single.delta, rel=0.02, abs=1e-12) and curve[0] >= curve[1]
+    assert judge.delta_curve(())(np.zeros(1)).max() == 0 and judge.advantage(()) == 0

@@ -86,7 +86,7 @@ def accuracy_of_top(mu: float, share: float) -> float:
     def surplus(threshold):
         return special.ndtr(mu - threshold) + special.ndtr(-threshold) - share
     threshold = optimize.brentq(surplus, -40.0, mu + 40.0, xtol=1e-13)
-    return float(special.ndtr(mu - threshold) / share)
+    return min(1.0, float(special.ndtr(mu - threshold) / share))
 
 
 def epsilon_two_gaussians(mean_out: float, sd_out: float, mean_in: float, sd_in: float,

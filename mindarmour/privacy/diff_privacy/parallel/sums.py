@@ -1,12 +1,8 @@
 """Sums over ranks, in the same order on every rank."""
-from __future__ import annotations
-
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
 
 import mindspore as ms
-from mindspore import Parameter, nn, ops
+from mindspore import nn, ops
 
 # Elements summed by one AllReduce: large enough to be limited by bandwidth, small beside the gradients of a model
 # for which the copy would matter.
@@ -30,7 +26,7 @@ class RankSum(nn.Cell):
         ``Ascend`` ``GPU`` ``CPU``
     """
 
-    def __init__(self, shapes: Sequence, bucket_size: int = _BUCKET) -> None:
+    def __init__(self, shapes, bucket_size=_BUCKET):
         super().__init__(auto_prefix=False)
         self.all_reduce = ops.AllReduce(ops.ReduceOp.SUM)
         self.shapes = tuple(tuple(shape) for shape in shapes)
@@ -67,7 +63,7 @@ class StepSum(nn.Cell):
         tuple, (sums, fraction, loss, bad) of all ranks together.
     """
 
-    def __init__(self, shapes: Sequence) -> None:
+    def __init__(self, shapes):
         super().__init__(auto_prefix=False)
         self.sum = RankSum([*shapes, (4,)])
 
@@ -77,7 +73,7 @@ class StepSum(nn.Cell):
         return sums[:-1], numbers[0], numbers[1] / ops.maximum(numbers[3], 1.0), numbers[2]
 
 
-def buckets_of(sizes: Sequence[int], bucket_size: int) -> tuple[tuple[tuple[int, int, int], ...], ...]:
+def buckets_of(sizes, bucket_size):
     """Consecutive tensors that share a bucket: per bucket, (index, start, stop) of each inside it."""
     buckets, current, filled = [], [], 0
     for i, size in enumerate(sizes):
@@ -89,7 +85,7 @@ def buckets_of(sizes: Sequence[int], bucket_size: int) -> tuple[tuple[tuple[int,
     return (*buckets, tuple(current))
 
 
-def broadcast_parameters(ranks: Any, parameters: Iterable[Parameter]) -> None:
+def broadcast_parameters(ranks, parameters):
     """Give every rank rank 0's values of the float and int32 Parameters (others are left to the agreement)."""
     if ranks.world == 1:
         return
