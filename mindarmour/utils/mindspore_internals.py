@@ -73,3 +73,23 @@ def copy_cell(cell: nn.Cell) -> nn.Cell:
 def appended_to_checkpoints(callback: Any) -> dict:
     """What a ModelCheckpoint appends to each of its files: the live dictionary."""
     return callback._append_dict
+
+
+def ascend_products() -> tuple:
+    """What Ascend rounds float32 inputs of (matrix products, convolutions) to, by chip and `op_precision` settings.
+
+    The weakest that the chip may choose where the settings cannot be read.
+    """
+    if MSContext.get_instance().get_ascend_soc_version() not in ("ascend910b", "ascend910_93"):
+        return "float16", "float16"
+    try:  # comes with the plugin of the device
+        from mindspore._c_expression import AscendOpPrecisionConf
+    except ImportError:
+        return "hf32", "hf32"
+    settings = AscendOpPrecisionConf.get_instance()
+    mode = settings.precision_mode()
+    for word in ("fp16", "bf16", "mix"):
+        if word in mode:
+            return ("float16", "float16") if word == "fp16" else ("bfloat16", "bfloat16")
+    return ("hf32" if settings.matmul_allow_hf32() == "1" else "float32",
+            "float32" if settings.conv_allow_hf32() == "0" else "hf32")

@@ -8,6 +8,7 @@ from mindarmour.privacy.diff_privacy.grads.ghost.engine import GhostEngine
 from mindarmour.privacy.diff_privacy.grads.loop import LoopEngine
 
 TOLERANCE = 1e-5
+GRAM_TOLERANCE = 2e-4  # the Gram form adds a margin for what rounding may take from it
 
 
 class LossOf(nn.Cell):
@@ -40,7 +41,8 @@ def both_engines(network, loss_fn, columns, units, mask=None, bound=1.0, rule=No
     results = []
     for engine in (GhostEngine(network, loss_fn, rule, units, columns), LoopEngine(network, loss_fn, rule, units)):
         engine.set_train()
-        totals, norms, loss, bad = engine(Tensor(bound, ms.float32), mask, *columns)
+        # engines clip at a bound that is smaller by what their own sums may round off
+        totals, norms, loss, bad = engine(Tensor(bound / engine.shrink, ms.float32), mask, *columns)
         results.append(([t.asnumpy() for t in totals], norms.asnumpy(), float(loss), float(bad)))
     return results
 
@@ -58,6 +60,6 @@ def assert_exact(network, loss_fn, columns, units, mask=None, bound=1.0, toleran
     assert ghost[3] == loop[3]
 
 
-def assert_layer_exact(layer, inputs, units, mask=None, bound=1.0):
+def assert_layer_exact(layer, inputs, units, mask=None, bound=1.0, tolerance=TOLERANCE):
     """`assert_exact` for one layer with random Parameters."""
-    assert_exact(LossOf(randomise(layer)), None, (Tensor(inputs),), units, mask, bound)
+    assert_exact(LossOf(randomise(layer)), None, (Tensor(inputs),), units, mask, bound, tolerance)

@@ -13,7 +13,6 @@ from mindarmour.privacy.diff_privacy.operators import (
     add_all,
     for_each,
     is_finite,
-    larger,
     partial,
     select,
     smaller,
@@ -21,6 +20,10 @@ from mindarmour.privacy.diff_privacy.operators import (
     zeros_like,
 )
 from mindarmour.utils import _validate
+
+# Squares of numbers below 1e-19 are zero in float32. A sum of at most 2**32 of them is less than this, so that a bound,
+# however small, holds for them too.
+LOST_SQUARES = 2.0 ** -94
 
 
 def same_for_all(factor, squares):
@@ -36,7 +39,8 @@ class FlatClipping(nn.Cell):
     """Scale each unit's whole gradient to an L2 norm of at most the bound: factor min(1, C / norm).
 
     Guarantee:
-        The clipped gradient of every unit has norm at most C (up to float32 rounding, less than 1e-5 relative).
+        The clipped gradient of every unit has norm at most C where the squares are not understated; the engines
+        pass a bound that is smaller by what rounding may take from them (see `grads.rounding`).
         A unit whose norm is NaN or infinite gets factor 0; the engine must then drop its gradient instead of
         multiplying it, since 0 * NaN is NaN.
 
@@ -54,9 +58,10 @@ class FlatClipping(nn.Cell):
         Returns:
             tuple, (factors per parameter, each float32 [units]; norms before clipping, float32 [units]).
         """
-        norms = square_root(add_all(squares))
-        # the tiny constant only keeps 0 / 0 away; norms below the bound keep the factor 1
-        factor = smaller(norm_bound / larger(norms, 1e-30), 1.0)
+        total = add_all(squares)
+        norms = square_root(total)
+        # norms below the bound keep the factor 1
+        factor = smaller(norm_bound / square_root(total + LOST_SQUARES), 1.0)
         factor = select(is_finite(norms), factor, zeros_like(norms))
         return same_for_all(factor, squares), norms
 
@@ -120,7 +125,7 @@ class PerLayerClipping(nn.Cell):
             for i in members[1:]:
                 square = square + squares[i]
             total = total + square
-            by_group += (_at_most(ops.sqrt(square), norm_bound * share),)
+            by_group += (_at_most(ops.sqrt(square + LOST_SQUARES), norm_bound * share),)
         norms = ops.sqrt(total)
         factors = ()
         for group in self.groups:
@@ -163,8 +168,9 @@ class AutomaticClipping(nn.Cell):
 
     def construct(self, squares, norm_bound):
         """Factors of all units; see `FlatClipping.construct`."""
-        norms = ops.sqrt(add_all(squares))
-        factor = _zero_if_not_finite(norm_bound / (norms + self.stability), norms)
+        total = add_all(squares)
+        norms = ops.sqrt(total)
+        factor = _zero_if_not_finite(norm_bound / (ops.sqrt(total + LOST_SQUARES) + self.stability), norms)
         return same_for_all(factor, squares), norms
 
     sensitivity = staticmethod(FlatClipping.sensitivity)

@@ -47,7 +47,7 @@ def _refuse_if_inexact(network, loss_fn, columns):
         # built in here too: built in graph mode, its gradient function would be compiled, just for these rows
         engine = GhostEngine(quiet, loss_fn, FlatClipping(), ROWS, rows)
         losses, gradients = _row_by_row(quiet, loss_fn, rows)
-        norms = np.array([np.sqrt(sum(float((g ** 2).sum()) for g in row)) for row in gradients])
+        norms = np.array([np.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in row)) for row in gradients])
         if not np.all(np.isfinite(norms)):
             _refuse(network, "", "the gradient of one of the first rows is not finite, so nothing can be compared.")
         # a bound below every norm, so that each row gets another factor
@@ -84,7 +84,8 @@ def _difference(network, gradients, norms, bound, totals, found):
         if not error <= TOLERANCE:
             return name, (f"the gradient of '{name}' differs from the plain loop's by {error:.1e} of the norm bound. "
                           f"Something reads the Parameter behind the layer, or rows depend on each other.")
-    error = float(np.max(np.abs(found - norms) / np.maximum(norms, 1e-3 * norms.max() + 1e-30)))
+    # squares of norms below 1e-12 come close to the smallest floats: there the engine rounds norms up
+    error = float(np.max(np.abs(found - norms) / np.maximum(norms, 1e-3 * norms.max() + 1e-12)))
     if not error <= TOLERANCE:
         return "", f"gradient norms differ from the plain loop's by a factor of {1 + error:.4g}."
     return None

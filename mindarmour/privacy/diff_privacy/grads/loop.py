@@ -5,7 +5,9 @@ One compiled gradient of one row serves the whole batch, so the graph does not g
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
+from mindarmour.privacy.diff_privacy.grads.layers.registry import square_norms
 from mindarmour.privacy.diff_privacy.grads.protocol import RowLoss, UnitWeights, loss_reduction, zeros_like_parameters
+from mindarmour.privacy.diff_privacy.grads.rounding import shrink, squares_roundoff
 
 
 class _RowGradient(nn.Cell):
@@ -23,15 +25,17 @@ class _RowGradient(nn.Cell):
 class _ClipAndAdd(nn.Cell):
     """Clip one unit's gradient and add it to the running totals."""
 
-    def __init__(self, rule):
+    def __init__(self, rule, parameters):
         super().__init__()
         self.rule = rule
+        self.sizes = tuple(parameter.size for parameter in parameters)
+        self.shrink = shrink(squares_roundoff(size) for size in self.sizes)
 
     def construct(self, norm_bound, totals, gradient):
         squares = ()
-        for g in gradient:
-            squares += (ops.square(g).sum().reshape(1),)
-        factors, norms = self.rule(squares, norm_bound)
+        for g, size in zip(gradient, self.sizes):
+            squares += (square_norms(g, 1, size),)
+        factors, norms = self.rule(squares, norm_bound * self.shrink)
         finite = ops.isfinite(norms[0])
         added = ()
         for total, g, factor in zip(totals, gradient, factors):
@@ -55,7 +59,8 @@ class LoopEngine(nn.Cell):
         super().__init__(auto_prefix=False)
         self.parameters = tuple(network.trainable_params())
         self.row_gradient = _RowGradient(network, loss_fn)
-        self.clip_and_add = _ClipAndAdd(rule)
+        self.clip_and_add = _ClipAndAdd(rule, self.parameters)
+        self.shrink = self.clip_and_add.shrink
         self.weights = UnitWeights(units, loss_reduction(loss_fn))
 
     def __call__(self, norm_bound, is_real, *columns):

@@ -3,7 +3,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from mindarmour.privacy.diff_privacy.grads.layers.registry import square_norms
 from mindarmour.privacy.diff_privacy.grads.protocol import RowLoss, UnitWeights, loss_reduction, real_mean
+from mindarmour.privacy.diff_privacy.grads.rounding import shrink, squares_roundoff
 from mindarmour.privacy.diff_privacy.operators import add_up
 from mindarmour.utils.mindspore_internals import copy_cell
 
@@ -39,6 +41,8 @@ class VmapEngine(nn.Cell):
         self.rule = rule
         self.units = units
         self.weights = UnitWeights(units, loss_reduction(loss_fn))
+        self.sizes = tuple(parameter.size for parameter in network.trainable_params())
+        self.shrink = shrink(squares_roundoff(size) for size in self.sizes)
         gradient = ops.value_and_grad(RowLoss(network, _mappable(loss_fn)), None, tuple(network.trainable_params()))
         self.row_gradients = ops.vmap(gradient, in_axes=0, out_axes=0)
 
@@ -49,11 +53,11 @@ class VmapEngine(nn.Cell):
         losses, gradients = self.row_gradients(*rows)
         weights = self.weights(is_real)
         unit_gradients, squares = (), ()
-        for g in gradients:
+        for g, size in zip(gradients, self.sizes):
             unit = self._unit_gradient(g.astype(ms.float32), weights)
             unit_gradients += (unit,)
-            squares += (add_up(ops.square(unit), 1),)
-        factors, norms = self.rule(squares, norm_bound)
+            squares += (square_norms(unit, self.units, size),)
+        factors, norms = self.rule(squares, norm_bound * self.shrink)
         finite = ops.isfinite(norms)
         totals = ()
         for g, unit, factor in zip(gradients, unit_gradients, factors):

@@ -20,6 +20,7 @@ from mindarmour.privacy.diff_privacy.grads.layers.products import NoGradient
 from mindarmour.privacy.diff_privacy.grads.layers.registry import squares_of
 from mindarmour.privacy.diff_privacy.grads.network_copy import copy_network
 from mindarmour.privacy.diff_privacy.grads.protocol import UnitWeights, loss_reduction, real_mean
+from mindarmour.privacy.diff_privacy.grads.rounding import shrink
 from mindarmour.privacy.diff_privacy.grads.taps import TapMaker
 from mindarmour.privacy.diff_privacy.operators import (
     add_up,
@@ -64,6 +65,8 @@ class GhostEngine(nn.Cell):
         self.units = units
         self.weights = UnitWeights(units, loss_reduction(loss_fn))
         self.scalar_loss = found.loss_scale is not None
+        # a hole beside real rows of its unit must not reach the unit's norm
+        self.several_rows = found.rows > units
         self.masks = tuple((found.rows,) + (1,) * (column.ndim - 1) for column in columns)
         self._build(network, loss_fn, found)
 
@@ -86,8 +89,9 @@ class GhostEngine(nn.Cell):
         self.backward = ops.value_and_grad(self.loss, None, read, has_aux=True)
         self._collect(network, found)
         axes = [(shape, axis) for site in found.sites for shape, axis in zip(site.recorded, site.axes)]
-        before = [math.prod(shape[:axis]) if i in make.gradients else 0 for i, (shape, axis) in enumerate(axes)]
-        self.before = (*before, *(1 for _ in copies))
+        before = [math.prod(shape[:axis]) for shape, axis in axes]
+        self.axes_before = (*before, *(1 for _ in copies))
+        self.before = (*(size if i in make.gradients else 0 for i, size in enumerate(before)), *(1 for _ in copies))
 
     def _collect(self, network, found):
         """The gradients in the order of the Parameters, and the places of the taps that each of them reads."""
@@ -102,6 +106,7 @@ class GhostEngine(nn.Cell):
             gradients[id(item.parameter)] = (rows, (place,))
         chosen = [gradients.get(id(p)) or (NoGradient(self.units, p.shape), ()) for p in network.trainable_params()]
         self.gradients = tuple(gradient for gradient, _ in chosen)
+        self.shrink = shrink(gradient.understatement for gradient in self.gradients)
         self.reads = tuple(reads for _, reads in chosen)
 
     def construct(self, norm_bound, is_real, *columns):
@@ -111,8 +116,10 @@ class GhostEngine(nn.Cell):
         losses = ops.depend(losses, total)
         if self.scalar_loss:
             readings = for_each(partial(_weighted, weights), readings, self.before)
+        if self.several_rows:
+            readings = for_each(partial(_without_holes, greater(weights, 0.0)), readings, self.axes_before)
         held = for_each(partial(_hold, readings), self.gradients, self.reads)
-        factors, norms = self.rule(for_each(squares_of, self.gradients, held), norm_bound)
+        factors, norms = self.rule(for_each(squares_of, self.gradients, held), norm_bound * self.shrink)
         filled = greater(add_up(weights, 1), 0.0)
         norms = select(filled, norms, zeros_like(norms))
         finite = is_finite(norms)
@@ -136,6 +143,13 @@ def _weighted(weights, reading, before):
     weight = ops.broadcast_to(reshape(weights, (1, weights.size, 1)), rows_apart.shape)
     kept = select(greater(weight, 0.0), multiply(rows_apart, weight), zeros_like(rows_apart))
     return reshape(kept, reading.shape)
+
+
+def _without_holes(present, reading, before):
+    """The reading with zeros in the places of the holes, whose values and gradients may be NaN."""
+    rows_apart = reshape(reading, (before, present.size, -1))
+    kept = ops.broadcast_to(reshape(present, (1, present.size, 1)), rows_apart.shape)
+    return reshape(select(kept, rows_apart, zeros_like(rows_apart)), reading.shape)
 
 
 def _hold(readings, gradient, reads):

@@ -10,6 +10,7 @@ from mindspore import nn, ops
 
 from mindarmour.privacy.diff_privacy.grads.layers.products import OnTaps, SumOverPositions, product_gradient
 from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, register_layer, squares_of
+from mindarmour.privacy.diff_privacy.grads.rounding import gamma
 from mindarmour.privacy.diff_privacy.grads.taps import TappedCell
 from mindarmour.privacy.diff_privacy.operators import add_all, for_each, partial, reshape
 
@@ -95,6 +96,11 @@ class _Stacked(nn.Cell):
         super().__init__(auto_prefix=False)
         self.parts = tuple(gradients)
         self.join = ops.Concat(0)
+
+    @property
+    def understatement(self):
+        """See `UnitGradient`."""
+        return max(part.understatement for part in self.parts) + gamma(len(self.parts))
 
     def hold(self, *taps):
         return for_each(partial(_hold, taps), self.parts)

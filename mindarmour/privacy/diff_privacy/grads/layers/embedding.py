@@ -12,8 +12,16 @@ from mindarmour.privacy.diff_privacy.grads.layers.registry import (
     not_below_zero,
     register_layer,
 )
+from mindarmour.privacy.diff_privacy.grads.rounding import SMALLEST_NORMAL, gamma, precision_in_force
 from mindarmour.privacy.diff_privacy.grads.taps import TappedCell
-from mindarmour.privacy.diff_privacy.operators import batched_product, reshape, zero_if_not_finite
+from mindarmour.privacy.diff_privacy.operators import (
+    add_up,
+    batched_product,
+    multiply,
+    reshape,
+    square_root,
+    zero_if_not_finite,
+)
 
 _cast = ops.Cast()
 _equal = ops.Equal()
@@ -30,14 +38,27 @@ def cheapest_form(positions, vocabulary, size):
 
 
 class PairsGradient(UnitGradient):
-    """|gradient|^2 = sum over pairs of positions with equal indices of b_p . b_q; the sum is one scatter."""
+    """|gradient|^2 = sum over pairs of positions with equal indices of b_p . b_q; the sum is one scatter.
+
+    Each b_p . b_q gets gamma |b_p| |b_q| on top, which is more than rounding can take from it.
+    """
 
     def __init__(self, units, shape, positions):
         super().__init__(units, shape)
         self.vocabulary = shape[0]
         self.b_shape, self.rows, self.flat = (units, positions, shape[1]), (units * positions, shape[1]), (-1,)
         self.down, self.across = (units, positions, 1), (units, 1, positions)
-        self.pairs, self.norm_shape, self.unit_shape = (units, 1, positions ** 2), (units,), (units, 1, 1)
+        self.pair_rows, self.norm_shape = (units * positions, 1, positions), (units, positions)
+        self.unit_shape, self.diagonal = (units, 1, 1), Tensor(np.eye(positions, dtype=np.float32))
+        precision = precision_in_force()
+        self.gamma = 1.01 * gamma(shape[1] + 2 * positions + 8)
+        if precision.is_reduced:
+            self.gamma += 6.0 * precision.matmul
+        self.lost = shape[1] * SMALLEST_NORMAL / self.gamma
+
+    @property
+    def understatement(self):
+        return gamma(8)
 
     def hold(self, dy, indices):
         return indices, reshape(dy, self.b_shape)
@@ -45,8 +66,11 @@ class PairsGradient(UnitGradient):
     def squares(self, held):
         indices, b = held
         equal = _cast(_equal(reshape(indices, self.down), reshape(indices, self.across)), ms.float32)
-        similar = batched_product(reshape(equal, self.pairs), reshape(batched_product(b, b), self.pairs))
-        return not_below_zero(reshape(similar, self.norm_shape))
+        similar = batched_product(b, b)
+        lengths = square_root(add_up(multiply(similar, self.diagonal), 2) + self.lost)
+        margin = multiply(reshape(lengths, self.down), reshape(multiply(lengths, self.gamma), self.across))
+        by_position = batched_product(reshape(equal, self.pair_rows), reshape(similar + margin, self.pair_rows))
+        return not_below_zero(add_up(reshape(by_position, self.norm_shape), 1))
 
     def total(self, held, factor):
         indices, b = held

@@ -10,13 +10,21 @@ from mindarmour.privacy.diff_privacy.grads.layers.registry import (
     not_below_zero,
     square_norms,
 )
+from mindarmour.privacy.diff_privacy.grads.rounding import (
+    SMALLEST_NORMAL,
+    gamma,
+    precision_in_force,
+    squares_roundoff,
+)
 from mindarmour.privacy.diff_privacy.operators import (
     add_up,
     at,
     batched_product,
     for_each,
+    multiply,
     partial,
     reshape,
+    square_root,
     zero_if_not_finite,
 )
 
@@ -26,6 +34,14 @@ _batched_product_of_transposed = ops.BatchMatMul(transpose_a=True)
 # A pass over one float of memory costs about as much time as this many operations of a matrix product on a CPU.
 FLOPS_PER_FLOAT = 64
 
+# Gram forms whose margin would shrink the gradients of ordinary units by more than this are not taken.
+_LARGEST_MARGIN = 5e-3
+
+
+def gram_roundoff(positions, inputs, outputs):
+    """Error of the Gram form in units of (sum_p |a_p| |b_p|)^2: two products of vectors, then sums of P and P."""
+    return 1.01 * gamma(inputs + outputs + 2 * positions + 8)
+
 
 def cheapest_form(positions, inputs, outputs):
     """How to get the squared norm of sum_p b_p a_p^T over `positions` vectors a [inputs], b [outputs].
@@ -33,6 +49,9 @@ def cheapest_form(positions, inputs, outputs):
     'outer' for one position: |a|^2 |b|^2. 'gram' for few: sum_pq (a_p . a_q)(b_p . b_q), then one matrix product
     for the weighted sum. 'full': materialise the [outputs, inputs] gradient of every unit; it then costs three
     passes over that, and the weighted sum is nearly free.
+
+    Norm and sum come from the same numbers in 'outer' and 'full'. In 'gram' they do not, and the norm cancels where
+    the a_p lie far from the origin; a margin covers that, which reduced precision would make too large.
 
     References:
         Goodfellow 2015, "Efficient per-example gradient computations" (outer).
@@ -44,7 +63,8 @@ def cheapest_form(positions, inputs, outputs):
     gram = 2 * positions ** 2 * (inputs + outputs)
     gram += FLOPS_PER_FLOAT * positions * (3 * positions + 2 * (inputs + outputs))
     full = FLOPS_PER_FLOAT * 3 * inputs * outputs
-    return "gram" if gram < full else "full"
+    margin = positions * gram_roundoff(positions, inputs, outputs) / 2
+    return "gram" if gram < full and margin < _LARGEST_MARGIN and not precision_in_force().is_reduced else "full"
 
 
 def product_gradient(units, positions, inputs, outputs, shape, form=None):
@@ -95,25 +115,51 @@ class _Factored(UnitGradient):
 
 
 class OuterProduct(_Factored):
-    """One position: |a b^T|^2 = |a|^2 |b|^2."""
+    """One position: |a b^T|^2 = |a|^2 |b|^2, each a little larger, for what squares too small for float32 lose."""
+
+    @property
+    def understatement(self):
+        inputs, outputs = self.a_flat[1], self.b_flat[1]
+        return squares_roundoff(inputs) + squares_roundoff(outputs) + gamma(3)
 
     def squares(self, held):
         a, b = held
-        return square_norms(a, self.units, self.a_flat[1]) * square_norms(b, self.units, self.b_flat[1])
+        inputs, outputs = self.a_flat[1], self.b_flat[1]
+        return multiply(square_norms(a, self.units, inputs) + inputs * SMALLEST_NORMAL,
+                        square_norms(b, self.units, outputs) + outputs * SMALLEST_NORMAL)
 
 
 class GramProduct(_Factored):
-    """Few positions: |sum_p b_p a_p^T|^2 = sum_pq (a_p . a_q)(b_p . b_q)."""
+    """Few positions: |sum_p b_p a_p^T|^2 = S = sum_pq (a_p . a_q)(b_p . b_q), computed as S + gamma M^2.
+
+    M = sum_p |a_p| |b_p|. By Cauchy and Schwarz the terms of S have magnitudes that add up to at most M^2, so that
+    rounding takes no more than gamma M^2 from S, however far it cancels.
+    """
 
     def __init__(self, units, sizes, shape):
         super().__init__(units, sizes, shape)
-        self.pairs = (units, 1, sizes[0] ** 2)
+        positions, inputs, outputs = sizes
+        self.rows, self.norm_shape = (units * positions, 1, positions), (units, positions)
+        self.diagonal = Tensor(np.eye(positions, dtype=np.float32))
+        self.gamma = gram_roundoff(positions, inputs, outputs)
+        # what small squares lose is less than gamma times these
+        self.lost = (inputs * SMALLEST_NORMAL / self.gamma, outputs * SMALLEST_NORMAL / self.gamma)
+
+    @property
+    def understatement(self):
+        return gamma(8)
 
     def squares(self, held):
         a, b = held
-        similar = batched_product(reshape(batched_product(a, a), self.pairs),
-                                  reshape(batched_product(b, b), self.pairs))
-        return not_below_zero(reshape(similar, (self.units,)))
+        similar_a, similar_b = batched_product(a, a), batched_product(b, b)
+        by_position = batched_product(reshape(similar_a, self.rows), reshape(similar_b, self.rows))
+        square = add_up(reshape(by_position, self.norm_shape), 1)
+        lengths = multiply(self._lengths(similar_a, self.lost[0]), self._lengths(similar_b, self.lost[1]))
+        whole = add_up(lengths, 1)
+        return not_below_zero(square) + multiply(multiply(whole, whole), self.gamma)
+
+    def _lengths(self, similar, lost):
+        return square_root(add_up(multiply(similar, self.diagonal), 2) + lost)
 
 
 class SumOverPositions(UnitGradient):
@@ -146,6 +192,10 @@ class NoGradient(UnitGradient):
 
     def hold(self):
         return ()
+
+    @property
+    def understatement(self):
+        return 0.0
 
     def squares(self, held):
         return self.zero_square

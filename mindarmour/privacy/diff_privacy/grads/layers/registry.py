@@ -3,8 +3,10 @@ import math
 
 from mindspore import nn
 
+from mindarmour.privacy.diff_privacy.grads.rounding import block_length, squares_roundoff
 from mindarmour.privacy.diff_privacy.grads.taps import InputAndOutput
 from mindarmour.privacy.diff_privacy.operators import (
+    add_up,
     batched_product,
     less,
     product,
@@ -27,8 +29,8 @@ class UnitGradient(nn.Cell):
         total = gradient.total(held, factor)            sum over units of factor times gradient
 
     A subclass implements `construct(*taps)`, which returns every unit's gradient, float32 [units, *shape]. One that
-    knows something cheaper than materialising them overrides the three methods instead. Code in these methods is
-    compiled: decisions belong into `__init__`.
+    knows something cheaper than materialising them overrides the three methods instead, and `understatement` with
+    them. Code in these methods is compiled: decisions belong into `__init__`.
 
     Args:
         units (int): Units of the batch; unit u owns the u-th of `units` equal parts of the batch axis.
@@ -40,6 +42,11 @@ class UnitGradient(nn.Cell):
         self.units = units
         self.shape = tuple(shape)
         self.rows_shape = (units, math.prod(self.shape))
+
+    @property
+    def understatement(self):
+        """Share by which rounding may leave `squares` below the square of what `total` adds."""
+        return squares_roundoff(self.rows_shape[1])
 
     def construct(self, *taps):
         """Every unit's gradient, float32 [units, *shape]."""
@@ -69,6 +76,11 @@ class OfChangedTaps(nn.Cell):
         super().__init__(auto_prefix=False)
         self.gradient = gradient
 
+    @property
+    def understatement(self):
+        """See `UnitGradient`."""
+        return self.gradient.understatement
+
     def squares(self, held):
         """See `UnitGradient`."""
         return self.gradient.squares(held)
@@ -84,9 +96,16 @@ def squares_of(gradient, held):
 
 
 def square_norms(rows, units, size):
-    """Squared norm of each row of [units, size]. A batched product reads memory once, unlike square and sum."""
-    rows = reshape(rows, (units, 1, size))
-    return reshape(batched_product(rows, rows), (units,))
+    """Squared norm of each row of [units, size], added in blocks: off by at most `squares_roundoff(size)`.
+
+    A batched product reads memory once, unlike square and sum.
+    """
+    block = block_length(size)
+    if block == size:
+        rows = reshape(rows, (units, 1, size))
+        return reshape(batched_product(rows, rows), (units,))
+    blocks = reshape(rows, (units * (size // block), 1, block))
+    return add_up(reshape(batched_product(blocks, blocks), (units, size // block)), 1)
 
 
 def not_below_zero(squares):
