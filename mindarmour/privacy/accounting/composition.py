@@ -351,7 +351,8 @@ def traits_of(entries: Iterable[LedgerEntry]) -> set[Traits]:
 def _traits(event: Event) -> Traits:
     sampling = event.sampling
     proven = ZERO_OUT if sampling.kind == SHUFFLE and sampling.relation == ADD_OR_REMOVE else sampling.relation
-    return Traits(sampling.kind, proven, event.noise_source, event.note)
+    reason = sampling.reason and f"every record is taken to be in every step, because {sampling.reason}"
+    return Traits(sampling.kind, proven, event.noise_source, "; ".join(filter(None, (event.note, reason))))
 
 
 def common_relation(traits, relation=None):

@@ -32,11 +32,12 @@ from mindarmour.privacy.accounting.sampling import (
     SAMPLINGS,
     SHUFFLE,
     ZERO_OUT,
+    Randomness,
     Relation,
     Sampling,
     SamplingKind,
-    Word,
     settle,
+    weakest_randomness,
 )
 from mindarmour.utils import _validate
 
@@ -46,20 +47,6 @@ __all__ = [
     "Sampling", "SamplingKind", "StepEvent", "basic_composition", "event_kind", "sensitivity_of", "unit_text",
     "weakest_randomness",
 ]
-
-
-class Randomness(Word):
-    """Where the randomness of an event came from, from the strongest to the weakest."""
-
-    SECURE = "secure"
-    DEVICE = "device"
-    SEEDED = "seeded"
-
-
-def weakest_randomness(*sources: str) -> Randomness:
-    """The weakest of several sources: an event is as predictable as the worst randomness its guarantee needs."""
-    order = list(Randomness)
-    return max((Randomness.checked("noise_source", source) for source in sources), key=order.index)
 
 
 def sensitivity_of(examples_per_unit: Optional[int], relation: str) -> float:
@@ -158,7 +145,7 @@ class StepEvent(Event):
             standard deviation of that count's noise divided by the count's sensitivity.
         examples_per_unit (int, optional): See `sensitivity_of`.
         noise_source (Randomness): 'secure', 'seeded' (reproducible: no protection against whoever knows the seed) or
-            'device'; the weakest of all randomness that the guarantee needs.
+            'device'; the weakest of all randomness that the guarantee needs, joined with that of the sampling.
         note (str): What statements have to add; nothing is computed from it.
 
     Raises:
@@ -184,7 +171,7 @@ class StepEvent(Event):
         _validate.instance("sampling", self.sampling, Sampling)
         settle(self, noise_multiplier=_validate.real("noise_multiplier", self.noise_multiplier, low=0, closed="low"),
                examples_per_unit=_examples_per_unit(self.examples_per_unit),
-               noise_source=Randomness.checked("noise_source", self.noise_source),
+               noise_source=weakest_randomness(self.noise_source, self.sampling.noise_source),
                note=_validate.instance("note", self.note, str))
         if self.count_multiplier is not None:
             settle(self, count_multiplier=_validate.real("count_multiplier", self.count_multiplier, low=0,

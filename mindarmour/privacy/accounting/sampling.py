@@ -58,6 +58,20 @@ class SamplingKind(Word):
     FULL = "full"
 
 
+class Randomness(Word):
+    """Where the randomness of an event came from, from the strongest to the weakest."""
+
+    SECURE = "secure"
+    DEVICE = "device"
+    SEEDED = "seeded"
+
+
+def weakest_randomness(*sources: str) -> Randomness:
+    """The weakest of several sources: an event is as predictable as the worst randomness its guarantee needs."""
+    order = list(Randomness)
+    return max((Randomness.checked("noise_source", source) for source in sources), key=order.index)
+
+
 ADD_OR_REMOVE, ZERO_OUT, REPLACE_ONE = RELATIONS = tuple(Relation)
 POISSON, BALLS_IN_BINS, SHUFFLE, FIXED_SIZE, FULL = SAMPLINGS = tuple(SamplingKind)
 PER_EPOCH = (BALLS_IN_BINS, SHUFFLE)
@@ -81,6 +95,8 @@ class Sampling:
         views (int): Rows that stand for one record, its augmented views; together they form its unit.
         examples_per_user (int, optional): Users are drawn, and each brings up to so many of his examples, which
             form one unit; neighbours then differ in a user. None: examples are drawn.
+        noise_source (Randomness): Where the randomness of the draws came from; an event is no stronger.
+        reason (str): Why no more than 'full' is claimed, for the statement; nothing is computed from it.
 
     Raises:
         TypeError: A fact of the wrong type; bools are no numbers.
@@ -97,11 +113,15 @@ class Sampling:
     shards: int = 1
     views: int = 1
     examples_per_user: Optional[int] = None
+    noise_source: Randomness = Randomness.SECURE
+    reason: str = ""
 
     def __post_init__(self) -> None:
         settle(self, kind=SamplingKind.checked("kind", self.kind),
                relation=Relation.checked("relation", self.relation),
-               num_examples=_validate.integer("num_examples", self.num_examples, low=1))
+               num_examples=_validate.integer("num_examples", self.num_examples, low=1),
+               noise_source=Randomness.checked("noise_source", self.noise_source),
+               reason=_validate.instance("reason", self.reason, str))
         settle(self, batch_size=_plain("batch_size", self.batch_size, self.num_examples),
                shards=_validate.integer("shards", self.shards, low=1, high=self.num_examples))
         for name in ("passes_per_epoch", "views"):

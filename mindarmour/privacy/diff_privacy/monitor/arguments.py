@@ -59,9 +59,10 @@ class MonitorArguments:
         if sampling is None or sampling.kind == FULL:
             return
         self._agree("batch_size", sampling.batch_size)
-        # a partition drops up to one batch of records; the user counts them too
+        # a partition into whole batches drops up to one batch of records; the user counts them too
         dropped = self.num_samples - sampling.num_examples
-        if not 0 <= dropped < (sampling.batch_size if sampling.kind == SHUFFLE else 1):
+        whole = sampling.kind == SHUFFLE and sampling.num_examples % sampling.batch_size == 0
+        if not 0 <= dropped < (sampling.batch_size if whole else 1):
             self._agree("num_samples", sampling.num_examples)
 
     def _agree(self, name, actual):

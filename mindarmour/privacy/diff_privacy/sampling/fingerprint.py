@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mindarmour.privacy.diff_privacy.sampling.batches import SamplerDataset
+
 _ROWS = 256
 
 
@@ -38,8 +40,7 @@ def fingerprint(dataset, key=None):
     source = dataset
     while source.children:
         source = source.children[0]
-    batches = getattr(source, "source", None)
-    for part in _columns(batches.columns) if hasattr(batches, "columns") else _files(source):
+    for part in _records(source.source.records) if isinstance(source, SamplerDataset) else _files(source):
         digest.update(part)
     return digest.hexdigest()
 
@@ -57,11 +58,11 @@ def _key():
     return path.read_bytes()
 
 
-def _columns(columns):
-    rows = np.unique(np.linspace(0, len(columns[0]) - 1, _ROWS).astype(int))
-    yield str(len(columns[0])).encode()
-    for column in columns:
-        picked = np.ascontiguousarray(column[rows])
+def _records(records):
+    rows = np.unique(np.linspace(0, len(records) - 1, _ROWS).astype(int))
+    yield str(len(records)).encode()
+    for column in next(records.gather([rows])):
+        picked = np.ascontiguousarray(column)
         yield f"{picked.dtype}{picked.shape}".encode()
         yield picked.tobytes()
 

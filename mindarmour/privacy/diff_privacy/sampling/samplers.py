@@ -12,9 +12,14 @@ References:
     Chua et al. 2025, "Balls-and-bins sampling for DP-SGD". Feldman, Shenfeld 2025, "Privacy amplification by random
     allocation".
 """
-import math
+from __future__ import annotations
 
-import mindspore.dataset as ds
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any, Optional
+
 import numpy as np
 from scipy.special import bdtrc
 
@@ -26,11 +31,21 @@ from mindarmour.privacy.accounting.events import (
     REPLACE_ONE,
     SHUFFLE,
     ZERO_OUT,
+    Randomness,
     Sampling,
+    SamplingKind,
 )
 from mindarmour.privacy.accounting.sampling import steps_of_epoch
 from mindarmour.privacy.diff_privacy.parallel.ranks import current_ranks
-from mindarmour.privacy.diff_privacy.sampling.batches import MASK_COLUMN, PaddedBatches, at_random_places, gather_rows
+from mindarmour.privacy.diff_privacy.sampling.batches import (
+    HOLE,
+    MASK_COLUMN,
+    PaddedBatches,
+    SamplerDataset,
+    at_random_places,
+)
+from mindarmour.privacy.diff_privacy.sampling.draws import poisson_draw, subset_draw
+from mindarmour.privacy.diff_privacy.sampling.records import records_of
 from mindarmour.utils import _validate
 from mindarmour.utils.secure_random import SecureStream, derive_key
 
@@ -42,7 +57,7 @@ OVERFLOW_PROBABILITY = 1e-16
 _NEVER = 1e-30
 
 
-def physical_batch_size(num_examples, batch_size, probability=OVERFLOW_PROBABILITY):
+def physical_batch_size(num_examples: int, batch_size: float, probability: float = OVERFLOW_PROBABILITY) -> int:
     """Smallest size that a binomial batch of expected `batch_size` exceeds with at most `probability`."""
     rate = batch_size / num_examples
     low, high = math.ceil(batch_size), num_examples
@@ -55,69 +70,75 @@ def physical_batch_size(num_examples, batch_size, probability=OVERFLOW_PROBABILI
     return low
 
 
-
-
-
-
-
-
-
-
 class _Sampler:
     """What the samplers share; each states its claim and draws its epochs.
 
     Under data parallelism every rank samples its own shard, each world-th record.
     """
 
-    kind = None
+    kind: SamplingKind  # stated by each
 
-    def __init__(self, batch_size, seed, steps_per_epoch=None):
+    def __init__(self, batch_size: int, seed: int, steps_per_epoch: Optional[int] = None) -> None:
         self.batch_size = _validate.integer("batch_size", batch_size, low=1)
         self.seed = _validate.integer("seed", seed, low=0)
         if steps_per_epoch is not None:
             _validate.integer("steps_per_epoch", steps_per_epoch, low=1)
         self.steps_per_epoch = steps_per_epoch
-        self._epochs = 0
 
-    def dataset(self, data, column_names=("image", "label")):
-        """A dataset of padded batches over `data`, with the mask as last column. See `gather_rows` for `data`.
+    def dataset(self, data: Any, column_names: Optional[Sequence[str]] = None,
+                pad_to: Optional[Mapping[str, Any]] = None) -> SamplerDataset:
+        """A dataset of padded batches over `data`, with the mask as last column.
 
         Under data parallelism hand the whole data to every rank, in the same order.
+
+        Args:
+            data (Any): Arrays, a source of rows, or a MindSpore data set with one example a row, whose own workers
+                then load, decode and augment the records that are drawn. See `records_of`.
+            column_names (Sequence[str], optional): See `records_of`.
+            pad_to (Mapping[str, int or tuple], optional): For columns whose rows differ in shape, the shape that every
+                row is padded to. See `records_of`.
+
+        Returns:
+            SamplerDataset.
+
+        Raises:
+            TypeError: Data of a kind that cannot be read.
+            ValueError: Data that cannot be sampled from, each with the line to change.
         """
-        columns = gather_rows(data)
-        if len(columns) != len(column_names):
-            raise ValueError(f"column_names must name the {len(columns)} columns of data, but got "
-                             f"{list(column_names)}.")
-        count = len(columns[0])
+        records = records_of(data, column_names, pad_to)
+        if MASK_COLUMN in records.names:
+            raise ValueError(f"column_names must not hold {MASK_COLUMN!r}, the name of the mask that the sampler adds, "
+                             f"but got {records.names}. Rename that column.")
+        count = len(records)
         _validate.integer("batch_size", self.batch_size, low=1, high=count)
         ranks = current_ranks()
         sampling, size, steps = self._claim(count, ranks.world)
-        shard = np.arange(ranks.rank, count, ranks.world)
+        sampling = replace(sampling, noise_source=Randomness.SECURE if self.seed == 0 else Randomness.SEEDED)
+        shard = len(range(ranks.rank, count, ranks.world))
 
-        def draws():
-            return self._epoch(shard, sampling, size, steps, self._stream(ranks.rank))
+        def draws(start: int) -> Iterator[np.ndarray]:
+            for places in self._epoch(shard, sampling, size, steps, self._stream(start, ranks.rank)):
+                yield np.where(places == HOLE, HOLE, places * ranks.world + ranks.rank)
 
-        return ds.GeneratorDataset(PaddedBatches(columns, draws, steps, sampling), [*column_names, MASK_COLUMN],
-                                   shuffle=False)
+        return SamplerDataset(PaddedBatches(records, draws, steps, sampling))
 
-    def _claim(self, count, world):
+    def _claim(self, count: int, world: int) -> tuple[Sampling, int, int]:
         """(Sampling, rows of a rank's physical batch, steps of an epoch)."""
         raise NotImplementedError
 
-    def _epoch(self, shard, sampling, size, steps, stream):
-        """Batches of one epoch, see `PaddedBatches`."""
+    def _epoch(self, shard: int, sampling: Sampling, size: int, steps: int,
+               stream: SecureStream) -> Iterator[np.ndarray]:
+        """Batches of one epoch from a shard of so many records, see `PaddedBatches`."""
         raise NotImplementedError
 
-    def _stream(self, rank):
-        """Randomness of the next epoch."""
-        key = None if self.seed == 0 else derive_key(self.kind, self.seed, self._epochs, rank)
-        self._epochs += 1
-        return SecureStream(key)
+    def _stream(self, start: int, rank: int) -> SecureStream:
+        """Randomness of the epoch that starts at a step."""
+        return SecureStream(None if self.seed == 0 else derive_key(self.kind, self.seed, start, rank))
 
-    def _steps(self, count):
+    def _steps(self, count: int) -> int:
         return self.steps_per_epoch or steps_of_epoch(self.kind, count, self.batch_size)
 
-    def _rows_of_rank(self, world):
+    def _rows_of_rank(self, world: int) -> int:
         if self.batch_size % world:
             raise ValueError(f"batch_size must be a multiple of the {world} ranks, but got {self.batch_size}.")
         return self.batch_size // world
@@ -149,13 +170,14 @@ class PoissonSampler(_Sampler):
 
     kind = POISSON
 
-    def __init__(self, batch_size, steps_per_epoch=None, max_batch_size=None, seed=0):
+    def __init__(self, batch_size: int, steps_per_epoch: Optional[int] = None, max_batch_size: Optional[int] = None,
+                 seed: int = 0) -> None:
         super().__init__(batch_size, seed, steps_per_epoch)
         if max_batch_size is not None:
             _validate.integer("max_batch_size", max_batch_size, low=self.batch_size)
         self.max_batch_size = max_batch_size
 
-    def _claim(self, count, world):
+    def _claim(self, count: int, world: int) -> tuple[Sampling, int, int]:
         shard = math.ceil(count / world)
         if self.max_batch_size is not None:
             size = min(math.ceil(self.max_batch_size / world), shard)
@@ -165,9 +187,11 @@ class PoissonSampler(_Sampler):
                             max_batch_size=size if size < shard else None, shards=world)
         return sampling, size, self._steps(count)
 
-    def _epoch(self, shard, sampling, size, steps, stream):
+    def _epoch(self, shard: int, sampling: Sampling, size: int, steps: int,
+               stream: SecureStream) -> Iterator[np.ndarray]:
+        rate = Fraction(self.batch_size, sampling.num_examples)
         for _ in range(steps):
-            yield at_random_places(shard[stream.uniform(len(shard)) < sampling.rate], size, stream)
+            yield at_random_places(poisson_draw(shard, rate, stream), size, stream)
 
 
 class BallsInBinsSampler(_Sampler):
@@ -194,18 +218,19 @@ class BallsInBinsSampler(_Sampler):
 
     kind = BALLS_IN_BINS
 
-    def __init__(self, batch_size, seed=0):
+    def __init__(self, batch_size: int, seed: int = 0) -> None:
         super().__init__(batch_size, seed)
 
-    def _claim(self, count, world):
+    def _claim(self, count: int, world: int) -> tuple[Sampling, int, int]:
         steps, shard = self._steps(count), math.ceil(count / world)
         sampling = Sampling(BALLS_IN_BINS, count, self.batch_size, ADD_OR_REMOVE, steps_per_epoch=steps, shards=world)
         return sampling, physical_batch_size(shard, shard / steps, _NEVER), steps
 
-    def _epoch(self, shard, sampling, size, steps, stream):
-        bins = stream.integers(steps, len(shard))
+    def _epoch(self, shard: int, sampling: Sampling, size: int, steps: int,
+               stream: SecureStream) -> Iterator[np.ndarray]:
+        bins = stream.integers(steps, shard)
         order = np.argsort(bins, kind="stable")
-        for records in np.split(shard[order], np.searchsorted(bins[order], np.arange(1, steps))):
+        for records in np.split(order, np.searchsorted(bins[order], np.arange(1, steps))):
             yield at_random_places(records, size, stream)
 
 
@@ -235,19 +260,20 @@ class FixedSizeSampler(_Sampler):
 
     kind = FIXED_SIZE
 
-    def __init__(self, batch_size, steps_per_epoch=None, seed=0):
+    def __init__(self, batch_size: int, steps_per_epoch: Optional[int] = None, seed: int = 0) -> None:
         super().__init__(batch_size, seed, steps_per_epoch)
 
-    def _claim(self, count, world):
+    def _claim(self, count: int, world: int) -> tuple[Sampling, int, int]:
         if count % world:
             raise ValueError(f"data must have a multiple of {world} records, one share for each rank, but got "
                              f"{count}. Leave some out, or use PoissonSampler.")
         sampling = Sampling(FIXED_SIZE, count, self.batch_size, REPLACE_ONE, shards=world)
         return sampling, self._rows_of_rank(world), self._steps(count)
 
-    def _epoch(self, shard, sampling, size, steps, stream):
+    def _epoch(self, shard: int, sampling: Sampling, size: int, steps: int,
+               stream: SecureStream) -> Iterator[np.ndarray]:
         for _ in range(steps):
-            yield shard[stream.permutation(len(shard))[:size]]
+            yield subset_draw(shard, size, stream)
 
 
 class ShufflePartition(_Sampler):
@@ -273,16 +299,17 @@ class ShufflePartition(_Sampler):
 
     kind = SHUFFLE
 
-    def __init__(self, batch_size, seed=0):
+    def __init__(self, batch_size: int, seed: int = 0) -> None:
         super().__init__(batch_size, seed)
 
-    def _claim(self, count, world):
+    def _claim(self, count: int, world: int) -> tuple[Sampling, int, int]:
         size = self._rows_of_rank(world)
         steps = steps_of_epoch(SHUFFLE, math.ceil(count / world), size, padded=True)
         sampling = Sampling(SHUFFLE, count, self.batch_size, ZERO_OUT, steps_per_epoch=steps, shards=world)
         return sampling, size, steps
 
-    def _epoch(self, shard, sampling, size, steps, stream):
-        order = shard[stream.permutation(len(shard))]
+    def _epoch(self, shard: int, sampling: Sampling, size: int, steps: int,
+               stream: SecureStream) -> Iterator[np.ndarray]:
+        order = stream.permutation(shard)
         for step in range(steps):
             yield at_random_places(order[step * size:(step + 1) * size], size, stream)

@@ -7,29 +7,34 @@ References:
     De, Berrada, Hayes, Smith, Balle 2022, "Unlocking high-accuracy differentially private image classification
     through scale", section 3.2.
 """
-from dataclasses import replace
+from __future__ import annotations
 
-import mindspore.dataset as ds
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Callable
+
 import numpy as np
 
-from mindarmour.privacy.diff_privacy.sampling.claims import claim_of
+from mindarmour.privacy.diff_privacy.sampling.batches import SamplerDataset
 from mindarmour.utils import _validate
 
+Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
-def augmented_views(dataset, views, augment):
+
+def augmented_views(dataset: SamplerDataset, views: int, augment: Augment) -> SamplerDataset:
     """A sampler's dataset with `views` rows for each example, next to each other.
 
     `DPModel` reads the number of views from the dataset and makes one unit of each example's rows; leave its
     `micro_batches` None.
 
     Args:
-        dataset (Dataset): From a sampler of this package, unchanged.
+        dataset (SamplerDataset): From a sampler of this package, also after its `map`.
         views (int): Views of an example, >= 1.
         augment (Callable): Called with the first column's rows, an array [rows, ...], and a NumPy generator; returns
             the augmented rows in the same shape. Each row must depend on itself only.
 
     Returns:
-        Dataset, whose physical batch holds `views` times the rows.
+        SamplerDataset, whose physical batch holds `views` times the rows.
 
     Examples:
         >>> import numpy as np
@@ -42,39 +47,45 @@ def augmented_views(dataset, views, augment):
     _validate.integer("views", views, low=1)
     if not callable(augment):
         raise TypeError(f"augment must be callable, but got {type(augment).__name__}.")
-    batches = getattr(dataset, "source", None)
-    if not hasattr(batches, "sampling"):
+    if not isinstance(dataset, SamplerDataset):
         raise ValueError("dataset must come straight from a sampler such as PoissonSampler: the views of an example "
                          "belong to one unit.")
-    source = _ViewBatches(batches, views, augment, replace(claim_of(dataset), views=views))
-    return ds.GeneratorDataset(source, dataset.get_col_names(), shuffle=False)
+    return SamplerDataset(_ViewBatches(dataset.source, views, augment))
 
 
 class _ViewBatches:
     """Batches whose rows are repeated, the first column's copies augmented."""
 
-    def __init__(self, batches, views, augment, sampling):
-        self.sampling = sampling
-        self.columns = batches.columns
+    def __init__(self, batches: Any, views: int, augment: Augment) -> None:
+        self.sampling = replace(batches.sampling, views=views)
+        self.records = batches.records
         self._batches = batches
         self._views = views
         self._augment = augment
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._batches)
 
-    def __iter__(self):
+    def continue_at(self, step: int) -> None:
+        """See `PaddedBatches.continue_at`."""
+        self._batches.continue_at(step)
+
+    def over(self, records: Any) -> _ViewBatches:
+        """See `PaddedBatches.over`."""
+        return _ViewBatches(self._batches.over(records), self._views, self._augment)
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
         generator = np.random.default_rng()  # augmentation is no part of the guarantee
         for batch in self._batches:
             first, *others = (np.repeat(column, self._views, axis=0) for column in batch)
             yield (np.ascontiguousarray(self._augment(first, generator), first.dtype), *others)
 
 
-def random_shift(pixels):
+def random_shift(pixels: int) -> Augment:
     """An `augment` that moves each image [C, H, W] by up to `pixels` in both directions, edges repeated."""
     _validate.integer("pixels", pixels, low=0)
 
-    def shift(images, generator):
+    def shift(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         height, width = images.shape[-2:]
         padded = np.pad(images, [(0, 0)] * (images.ndim - 2) + [(pixels, pixels)] * 2, mode="edge")
         tops, lefts = generator.integers(0, 2 * pixels + 1, (2, len(images)))
@@ -84,7 +95,7 @@ def random_shift(pixels):
     return shift
 
 
-def random_flip(images, generator):
+def random_flip(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """An `augment` that mirrors each image [C, H, W] left to right with probability one half."""
     flipped = generator.random(len(images)) < 0.5
     return np.where(flipped.reshape(-1, *[1] * (images.ndim - 1)), images[..., ::-1], images)

@@ -17,7 +17,7 @@ from mindarmour.privacy.diff_privacy.parallel.agreement import parameter_facts, 
 from mindarmour.privacy.diff_privacy.parallel.ranks import EVERY_RANK, current_ranks, is_main_rank, outlive_sigterm
 from mindarmour.privacy.diff_privacy.parallel.sums import broadcast_parameters
 from mindarmour.privacy.diff_privacy.sampling.batches import MASK_COLUMN
-from mindarmour.privacy.diff_privacy.sampling.claims import claim_of
+from mindarmour.privacy.diff_privacy.sampling.claims import claim_of, continue_draws
 from mindarmour.privacy.diff_privacy.sampling.fingerprint import fingerprint
 from mindarmour.privacy.diff_privacy.train.budget import multiplier_for_budget
 from mindarmour.privacy.diff_privacy.train.checkpoint import LedgerCallback, restored
@@ -201,6 +201,7 @@ class DPModel(Model):
         names = dataset.get_col_names()
         place = names.index(MASK_COLUMN) if MASK_COLUMN in names else None
         self.ledger.spend_on(fingerprint(dataset))
+        continue_draws(dataset, self.ledger.steps)
         self.train_network.bind(replace(self._plan, sampling=sampling), place)
         self._agree_on_start(dataset, epochs)
         if sampling.kind == SHUFFLE and is_main_rank():

@@ -2,7 +2,7 @@
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from mindarmour.privacy.accounting.events import Sampling, StepEvent, sensitivity_of
+from mindarmour.privacy.accounting.events import Sampling, StepEvent, sensitivity_of, weakest_randomness
 from mindarmour.privacy.diff_privacy.parallel.ranks import Ranks
 
 
@@ -69,8 +69,11 @@ class Plan:
             sensitivity=self.rule.sensitivity(examples, sampling.relation),
             examples_per_unit=examples,
             count_multiplier=self._count_multiplier(rows, examples),
-            noise_source=self.noise_mech.source.kind,
+            noise_source=weakest_randomness(*self._randomness()),
         )
+
+    def _randomness(self):
+        return (part.source.kind for part in (self.noise_mech, self.clip_mech) if part is not None)
 
     def _count_multiplier(self, rows, examples):
         """Noise on the count of unclipped units, divided by the count's sensitivity.

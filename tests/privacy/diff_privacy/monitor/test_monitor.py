@@ -1,6 +1,7 @@
 """Monitors: what they count, print, refuse and suggest."""
 import math
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,6 +23,8 @@ from mindarmour.privacy.diff_privacy import (
     RDPMonitor,
     ZCDPMonitor,
 )
+from mindarmour.privacy.diff_privacy.monitor.arguments import MonitorArguments
+from mindarmour.privacy.diff_privacy.sampling.claims import claim_of
 from mindarmour.privacy.errors import BudgetExceededError, PrivacyWarning
 
 ROWS, COUNT = 8, 64
@@ -114,6 +117,23 @@ def test_a_budget_below_the_first_step_refuses_to_train():
     with pytest.raises(BudgetExceededError, match="step 1 would bring"):
         model.train(1, poisson(), callbacks=[monitor])
     assert model.ledger.steps == 0
+
+
+@pytest.mark.parametrize("drop, told", [(False, 100), (True, 100), (True, 96)])
+def test_the_true_number_of_records_agrees_whether_the_last_batch_is_dropped_or_not(drop, told):
+    arguments = MonitorArguments(told, 32, 1.0, None, 1e-3, 50, False)
+    plan = replace(model_of(dense(), 1.0).train_network.plan,
+                   sampling=claim_of(dataset_of(batch_for("dense", 100), batch=32, drop=drop)))
+    arguments.check_against(plan)
+
+
+@pytest.mark.parametrize("drop, told", [(False, 128), (False, 99), (False, 101), (True, 128), (True, 95), (True, 64)])
+def test_a_wrong_number_of_records_of_a_partition_raises(drop, told):
+    arguments = MonitorArguments(told, 32, 1.0, None, 1e-3, 50, False)
+    plan = replace(model_of(dense(), 1.0).train_network.plan,
+                   sampling=claim_of(dataset_of(batch_for("dense", 100), batch=32, drop=drop)))
+    with pytest.raises(ValueError, match="num_samples"):
+        arguments.check_against(plan)
 
 
 @pytest.mark.parametrize("told, name", [

@@ -220,7 +220,7 @@ def test_partition_of_own_shards_claims_the_union():
     (source(96, num_shards=2, shard_id=1).batch(8), "shard 1 of 2"),
     (source(96, num_shards=4, shard_id=0).batch(8), "shard 0 of 4"),
     (source(97, num_shards=2, shard_id=0).batch(8), "multiple of the 2 ranks, but is 97"),
-    (source(96, num_shards=2, shard_id=0).concat(source(96)).batch(8), "own shard")])
+    (source(96, num_shards=2, shard_id=0).concat(source(96)).batch(8), "concat")])
 def test_records_on_two_ranks_are_refused(dataset, match):
     with pytest.raises(ValueError, match=match):
         claim_of(dataset, Ranks(0, 2))

@@ -1,5 +1,7 @@
 """Balls in bins, fixed size, shuffled partition: who joins which step, tested statistically; places; claims."""
 import inspect
+import os
+from dataclasses import replace
 from functools import partial
 
 import mindspore.dataset as ds
@@ -12,8 +14,10 @@ from small_models import model_of
 from small_networks import batch_for, dense
 
 from mindarmour.privacy.accounting.accountant import privacy_spent
+from mindarmour.privacy.accounting.ledger import LedgerEntry
 from mindarmour.privacy.diff_privacy import (
     BallsInBinsSampler,
+    ClipMechanismsFactory,
     FixedSizeSampler,
     PoissonSampler,
     ShufflePartition,
@@ -64,6 +68,69 @@ def test_fresh_by_default_and_repeatable_with_a_seed(cls):
 
     for first, second in zip(seeded(), seeded()):
         assert all(np.array_equal(a, b) for a, b in zip(first, second))
+
+
+@pytest.mark.parametrize("cls", SAMPLERS)
+def test_a_seeded_sampler_draws_anew_in_each_epoch(cls):
+    source = cls(10, seed=3).dataset((IMAGES, LABELS)).source
+    first, second = ([batch[0].tobytes() for batch in source] for _ in range(2))
+    assert first != second
+
+
+@pytest.mark.parametrize("cls", SAMPLERS)
+def test_a_seeded_sampler_goes_on_where_training_stopped(cls):
+    def drawn(step):
+        source = cls(10, seed=3).dataset((IMAGES, LABELS)).source
+        source.continue_at(step)
+        return [batch[1].tobytes() for batch in source]
+
+    straight = cls(10, seed=3).dataset((IMAGES, LABELS)).source
+    epochs = [[batch[1].tobytes() for batch in straight] for _ in range(2)]
+    assert drawn(0) == epochs[0] and drawn(5) == epochs[1]
+    interrupted = drawn(3)
+    assert not set(interrupted) & set(epochs[0]), "an epoch that was interrupted is not drawn again"
+
+
+@pytest.mark.parametrize("cls", SAMPLERS)
+@pytest.mark.parametrize("sampling_seed, noise_seed, clip_seed, kind", [
+    (0, 0, None, "secure"), (7, 0, None, "seeded"), (0, 7, None, "seeded"), (0, 0, 5, "seeded"), (0, 0, 0, "secure")])
+def test_the_ledger_says_which_randomness_was_the_weakest(cls, sampling_seed, noise_seed, clip_seed, kind):
+    dataset = cls(10, seed=sampling_seed).dataset(tuple(c.asnumpy() for c in batch_for("dense", COUNT)))
+    assert claim_of(dataset).noise_source == ("seeded" if sampling_seed else "secure")
+    clip = None if clip_seed is None else ClipMechanismsFactory.recommended(seed=clip_seed)
+    plan = replace(model_of(dense(), seed=noise_seed, clip_mech=clip).train_network.plan, sampling=claim_of(dataset))
+    event = plan.event(0, 10)
+    assert event.noise_source == kind
+    statement = privacy_spent((LedgerEntry(event, 5, 1 if cls in ONCE_AN_EPOCH else 0),), 1e-5)
+    assert ("seeded noise" in statement.note) == (kind == "seeded")
+
+
+def test_a_resumed_seeded_run_replays_no_draw(tmp_path):
+    columns = tuple(c.asnumpy() for c in batch_for("dense", COUNT))
+    first = model_of(dense(), 1.0)
+    first.train(1, PoissonSampler(10, seed=7).dataset(columns))
+    again = model_of(dense(), 1.0)
+    again.train_network.ledger = first.ledger
+    dataset = PoissonSampler(10, seed=7).dataset(columns)
+    again.train(1, dataset)
+    assert dataset.source._position == 10
+
+
+@pytest.mark.parametrize("cls", SAMPLERS)
+def test_forked_processes_draw_for_themselves(cls):
+    source = cls(10).dataset((IMAGES, LABELS)).source
+    draws = []
+    for _ in range(3):
+        out, into = os.pipe()
+        if os.fork() == 0:
+            os.write(into, next(iter(source))[1].tobytes())
+            os._exit(0)
+        os.wait()
+        draws.append(os.read(out, 4096))
+        os.close(out)
+        os.close(into)
+    draws.append(next(iter(source))[1].tobytes())
+    assert len(set(draws)) == 4
 
 
 @pytest.mark.parametrize("cls", ONCE_AN_EPOCH)

@@ -36,6 +36,18 @@ def test_views_stand_together_and_holes_stay_holes():
     assert np.abs(views - views[:, :1]).max() < 1.5
 
 
+def test_maps_before_and_after_the_views_reach_single_records():
+    columns = tuple(c.asnumpy() for c in batch_for("dense", COUNT))
+    plain = PoissonSampler(8).dataset(columns).map(lambda x: x * 0 + len(x), "image")
+    first = augmented_views(plain, VIEWS, lambda rows, generator: rows + np.arange(len(rows))[:, None])
+    images, _, mask = next(first.create_tuple_iterator(num_epochs=1, output_numpy=True))
+    assert (images[mask > 0, 0] == 1 + np.flatnonzero(mask)).all()
+    after = augmented_views(PoissonSampler(8).dataset(columns), VIEWS, shaken).map(lambda x: x * 0 + 5, "image")
+    images, _, mask = next(after.create_tuple_iterator(num_epochs=1, output_numpy=True))
+    assert np.abs(images[mask > 0] - 5).max() < 2 and len(images) % VIEWS == 0
+    assert after.claim.views == VIEWS
+
+
 def test_an_example_with_all_its_views_moves_the_sum_by_at_most_the_bound():
     network, bound = dense(), 0.1
     rows = 4 * VIEWS
@@ -75,7 +87,7 @@ def test_bad_arguments_are_refused():
     with pytest.raises(TypeError, match="augment"):
         augmented_views(plain, 2, None)
     with pytest.raises(ValueError, match="straight from a sampler"):
-        augmented_views(plain.map(np.abs, "image"), 2, shaken)
+        augmented_views(plain.project(["image", "is_real"]), 2, shaken)
     with pytest.raises(ValueError, match="pixels"):
         random_shift(-1)
 
