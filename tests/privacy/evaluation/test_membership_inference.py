@@ -80,7 +80,12 @@ def test_records_seen_in_training_are_judged_out_of_fold():
     again = attack.eval(dataset(160, 0.0, 0, batch=7), dataset(160, 0.0, 1, batch=None), ["accuracy", "auc"])[0]
     # 160 against 160 records: standard deviation 0.03
     assert abs(again["auc"] - 0.5) < 0.15, "a forest remembers its training set: in-fold the AUC is 1"
-    assert attack.scores()[0].auc == pytest.approx(again["auc"], abs=1e-9)
+    out_of_fold = attack.scores()[0]
+    assert out_of_fold.auc == pytest.approx(again["auc"], abs=1e-9)
+    # these scores depend on each other: an interval for independent ones would be too narrow
+    partly_seen = attack.results(dataset(160, 0.0, 0), dataset(40, 0.0, 9))[0]
+    for result in (out_of_fold, partly_seen):
+        assert result.ci("auc") is None and "depend on each other" in result.note("auc")
 
 
 def test_result_objects_hold_the_curve():
@@ -88,6 +93,23 @@ def test_result_objects_hold_the_curve():
     result = attack.results(dataset(60, 2.0, 2), dataset(60, 0.0, 3))[0]
     assert result.attack == "knn" and len(result.scores) == 120
     assert result.auc == attack.eval(dataset(60, 2.0, 2), dataset(60, 0.0, 3), ["auc"])[0]["auc"]
+
+
+@pytest.mark.parametrize("boost", [0.0, 1.0])
+def test_intervals_of_results_on_other_records_cover(boost):
+    inside, seeds = 0, iter(range(10, 10_000))
+    for _ in range(3):
+        attack = MembershipInference(Model(Echo()), n_jobs=1)
+        attack.train(dataset(90, boost, next(seeds)), dataset(90, 0.0, next(seeds)), [{"method": "lr", "params": {}}])
+        # of this very classifier; nothing to find is 0.5 whatever it learnt
+        truth = attack.results(dataset(6000, boost, next(seeds), batch=6000),
+                               dataset(6000, 0.0, next(seeds), batch=6000))[0].auc if boost else 0.5
+        for _ in range(50):
+            result = attack.results(dataset(80, boost, next(seeds), batch=80), dataset(80, 0.0, next(seeds), batch=80))
+            low, high = result[0].ci("auc")
+            inside += low <= truth <= high
+    # 150 intervals at 0.95: one run in a thousand has fewer than 134 inside
+    assert inside >= 134
 
 
 def test_training_again_replaces_the_attacks():

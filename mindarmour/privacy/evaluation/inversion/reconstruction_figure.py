@@ -14,7 +14,8 @@ def _picture(image, low, span):
 def draw(report, title, most):
     """A matplotlib figure: three rows, one column an image, its metrics under each column."""
     count = min(most, len(report.originals))
-    low = min(report.originals.min(), report.reconstructions.min())
+    # the originals alone set the scale: one outlier of a reconstruction would whiten every picture
+    low = report.originals.min()
     figure = Figure(figsize=(max(1.0 * count + 1.0, 4.5), 4.4), dpi=150, layout="constrained")
     axes = figure.subplots(3, count, squeeze=False)
     for column in range(count):

@@ -8,6 +8,7 @@ from mindspore import nn
 from PIL import Image
 
 from mindarmour.privacy.evaluation import reconstruction_report
+from mindarmour.privacy.evaluation.inversion.reconstruction_figure import draw
 from mindarmour.utils.image_metrics import compute_psnr, compute_ssim
 
 
@@ -103,6 +104,21 @@ def test_the_figure_is_written_whole(tmp_path, channels):
     with Image.open(path) as picture:
         assert picture.size[0] > 300 and np.asarray(picture.convert("L")).std() > 10
     assert [file.name for file in path.parent.iterdir()] == ["grid.png"]
+
+
+@pytest.mark.parametrize("outlier", [-1.5, 4.0, -1e6])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_outlier_of_one_reconstruction_leaves_the_other_pictures_alone(images, outlier, channels):
+    originals = np.repeat(images, channels, axis=1)
+    found = originals.copy()
+    found[3, :, 0, 0] = outlier
+    plain, drawn = (draw(reconstruction_report(originals, other, data_range=1), "", 6) for other in (originals, found))
+    for number, (one, other) in enumerate(zip(plain.axes, drawn.axes)):
+        before, after = one.images[0].get_array(), other.images[0].get_array()
+        np.testing.assert_array_equal(np.delete(before.reshape(140, -1), 0, axis=0),
+                                      np.delete(after.reshape(140, -1), 0, axis=0))
+        changed = not np.array_equal(before, after)
+        assert changed == (number in (6 + 3, 12 + 3)), "reconstruction and difference of the fourth image"
 
 
 @pytest.mark.parametrize("arguments, error, message", [

@@ -2,20 +2,25 @@
 
 Stand-ins, views, ties, imbalance and tiny sets; the AUC within 4 standard errors of 0.5, p-values uniform.
 """
+import mindspore.dataset as ds
 import numpy as np
 import pytest
 from blind_models import WORLDS, BlindModels, World
+from mindspore import nn
+from mindspore.train import Model
 from scipy.stats import kstest, mannwhitneyu
 
 from mindarmour.privacy.evaluation import (
     RMIA,
     AttackResult,
+    BlindBaseline,
     ConfidenceAttack,
     EntropyAttack,
     GapAttack,
     LabelOnlyAttack,
     LiRA,
     LossAttack,
+    MembershipInference,
     PopulationAttack,
     QuantileAttack,
 )
@@ -50,13 +55,14 @@ class NullContract:
     """What every attack keeps. A subclass says how to attack one draw of blind models."""
 
     worlds = tuple(WORLDS)
+    repetitions = REPETITIONS
 
     def attack(self, draw: BlindModels) -> AttackResult:
         raise NotImplementedError
 
     def test_finds_nothing_where_nothing_is(self, draws):
         for name in self.worlds:
-            results = [self.attack(draw) for draw in draws(name)]
+            results = [self.attack(draw) for draw in draws(name)[:self.repetitions]]
             areas = np.array([result.auc for result in results])
             # an attack whose scores are all equal has no scatter at all
             error = max(areas.std(ddof=1) / len(areas) ** .5, 1e-12)
@@ -132,6 +138,51 @@ class TestQuantile(NullContract):
     def test_false_positives_stay_below_alpha(self, draws):
         rates = [self.attack(draw).decision().fpr for draw in draws("plain")[:15]]
         assert np.mean(rates) <= self.alpha + 4 * np.std(rates) / len(rates) ** .5
+
+
+class WithoutNumber(nn.Cell):
+    """Logits are what stands beside the record's number."""
+
+    def construct(self, x):
+        return x[:, 1:]
+
+
+class TestTrainedClassifiers(NullContract):
+    """Trained on every second record, judged on the others."""
+
+    worlds = ("plain", "stand-in", "ties", "imbalance", "many members")
+    repetitions = 20
+    attacks = [{"method": "lr", "params": {}}]
+    model = Model(WithoutNumber())
+
+    @staticmethod
+    def _pair(signals, chosen):
+        rows = np.column_stack([signals.ids, signals.logits]).astype(np.float32)
+        return [ds.NumpySlicesDataset((rows[part], signals.labels[part].astype(np.int32)), ["image", "label"],
+                                      shuffle=False).batch(256)
+                for part in (chosen & signals.is_member, chosen & ~signals.is_member)]
+
+    def attack(self, draw):
+        signals, _, _ = draw.audited()
+        known = np.zeros(len(signals), bool)
+        for group in (signals.is_member, ~signals.is_member):
+            known[np.flatnonzero(group)[::2]] = True
+        attack = MembershipInference(self.model, n_jobs=1)
+        attack.train(*self._pair(signals, known), self.attacks)
+        return attack.results(*self._pair(signals, ~known))[0]
+
+
+class TestBlindBaseline(NullContract):
+    """Both sets are draws of one distribution: the records' outputs stand for the records."""
+
+    worlds = ("plain", "ties", "imbalance", "many members")
+    repetitions = 15
+
+    def attack(self, draw):
+        signals, _, _ = draw.audited()
+        rows = np.column_stack([signals.ids, signals.logits])
+        sides = [(rows[part], signals.labels[part]) for part in (signals.is_member, ~signals.is_member)]
+        return BlindBaseline()(*sides)
 
 
 class ShadowContract(NullContract):
