@@ -4,8 +4,10 @@ MindSpore has no public way to do these things. A new release is checked here, a
 """
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Callable
 
 import mindspore as ms
 import mindspore.dataset as ds
@@ -13,6 +15,7 @@ from mindspore import nn
 from mindspore._c_expression import Cell_, MSContext, ms_ctx_param
 from mindspore.nn.layer.rnns import _DynamicRNNRelu
 from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter
+from mindspore.train import serialization
 
 try:  # its place since 2.9; the old one prints a deprecation there
     from mindspore.graph.api import _pynative_executor
@@ -70,11 +73,6 @@ def copy_cell(cell: nn.Cell) -> nn.Cell:
     return copied
 
 
-def appended_to_checkpoints(callback: Any) -> dict:
-    """What a ModelCheckpoint appends to each of its files: the live dictionary."""
-    return callback._append_dict
-
-
 def ascend_products() -> tuple:
     """What Ascend rounds float32 inputs of (matrix products, convolutions) to, by chip and `op_precision` settings.
 
@@ -93,3 +91,62 @@ def ascend_products() -> tuple:
             return ("float16", "float16") if word == "fp16" else ("bfloat16", "bfloat16")
     return ("hf32" if settings.matmul_allow_hf32() == "1" else "float32",
             "float32" if settings.conv_allow_hf32() == "0" else "hf32")
+
+
+def watch_checkpoints(to_append: Callable[[Iterable[ms.Parameter]], dict], arrived: Callable[[str, dict, bool], None],
+                      copied: Callable[[ms.Parameter, ms.Parameter], None]) -> None:
+    """Take part in whatever MindSpore saves and loads; MindSpore offers no hook for it.
+
+    Wraps the three inner functions that all of `save_checkpoint`, `load_checkpoint` and `load_param_into_net` go
+    through, so that it does not matter from where these were imported. A release without one of them is left alone.
+
+    Args:
+        to_append (Callable): Parameters that are saved to {name: Tensor} of what is saved beside them.
+        arrived (Callable): Called with a file, the dictionary that was read from it, and whether only part of the file
+            was asked for.
+        copied (Callable): Called with a Parameter and the one whose value it takes over.
+    """
+    _wrap("_convert_save_obj_to_param_list", lambda inner: _saving(inner, to_append))
+    _wrap("_load_into_param_dict", lambda inner: _reading(inner, arrived))
+    _wrap("_update_param", lambda inner: _copying(inner, copied))
+
+
+def _wrap(name: str, wrapper: Callable) -> None:
+    inner = getattr(serialization, name, None)
+    if inner is not None:
+        setattr(serialization, name, functools.wraps(inner)(wrapper(inner)))
+
+
+def _saving(inner: Callable, to_append: Callable) -> Callable:
+    def save(save_obj: Any, integrated_save: bool, append_dict: Any, choice_func: Any) -> list:
+        rows = inner(save_obj, integrated_save, append_dict, choice_func)
+        taken = {row["name"] for row in rows} | set(append_dict or ())
+        extra = to_append(_saved_parameters(save_obj))
+        return rows + [{"name": name, "data": value} for name, value in extra.items() if name not in taken]
+    return save
+
+
+def _saved_parameters(save_obj: Any) -> list:
+    """The Parameters among what may be saved: a Cell, a dictionary, or a list of Parameters or of dictionaries."""
+    if isinstance(save_obj, nn.Cell):
+        return list(save_obj.get_parameters())
+    items = save_obj.values() if isinstance(save_obj, dict) else save_obj
+    items = [item.get("data") if isinstance(item, dict) else item for item in items]
+    return [item for item in items if isinstance(item, ms.Parameter)]
+
+
+def _reading(inner: Callable, arrived: Callable) -> Callable:
+    def read(file: Any, parameter_dict: dict, *arguments: Any) -> Any:
+        result = inner(file, parameter_dict, *arguments)
+        # the next three are the prefixes and the choice of what to load
+        arrived(file, parameter_dict, any(argument is not None for argument in arguments[:3]))
+        return result
+    return read
+
+
+def _copying(inner: Callable, copied: Callable) -> Callable:
+    def update(param: ms.Parameter, new_param: ms.Parameter, *arguments: Any) -> Any:
+        result = inner(param, new_param, *arguments)
+        copied(param, new_param)
+        return result
+    return update

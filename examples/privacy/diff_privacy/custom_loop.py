@@ -1,4 +1,4 @@
-"""A custom training loop on the open engine: clipped sum, noise, optimizer and accounting in the user's hands.
+"""A training loop of one's own: one object clips, adds the noise, updates and records each step.
 
     python custom_loop.py [--data_path MNIST] [--epochs N] [--smoke]
 """
@@ -15,9 +15,7 @@ from tqdm import tqdm
 from examples.common.arguments import example_arguments, use_device
 from examples.common.dataset.data_processing import mnist_arrays, mnist_folder
 from examples.common.networks.lenet5.lenet5_net import LeNet5
-from mindarmour.privacy.accounting import Ledger, StepEvent, privacy_spent
-from mindarmour.privacy.diff_privacy import DPOptimizerClassFactory, PoissonSampler, clipped_gradient_fn
-from mindarmour.privacy.diff_privacy.sampling.claims import claim_of
+from mindarmour.privacy.diff_privacy import NoiseMechanismsFactory, PoissonSampler, PrivateLoop
 
 cfg = edict({"epochs": 10, "batch_size": 512, "learning_rate": 0.5, "momentum": 0.9, "norm_bound": 0.3,
              "noise_multiplier": 2.83, "delta": 1e-5})
@@ -32,25 +30,19 @@ def main(arguments=None):
     network = LeNet5(activation="tanh")
     loss_fn = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
 
-    clipped = clipped_gradient_fn(network, loss_fn, norm_bound=cfg.norm_bound)
-    # micro_batches divides the clipped sum: the expected batch size, a public number, never the batch that happened
-    factory = DPOptimizerClassFactory(micro_batches=cfg.batch_size)
-    factory.set_mechanisms("Gaussian", norm_bound=cfg.norm_bound, initial_noise_multiplier=cfg.noise_multiplier)
-    optimizer = factory.create("Momentum")(network.trainable_params(), cfg.learning_rate, cfg.momentum)
+    optimizer = nn.Momentum(network.trainable_params(), cfg.learning_rate, cfg.momentum)
+    noise_mech = NoiseMechanismsFactory.create("Gaussian", cfg.norm_bound, cfg.noise_multiplier)
+    loop = PrivateLoop(network, loss_fn, optimizer, cfg.norm_bound, noise_mech)
 
-    ledger, losses = Ledger(), []
-    event = StepEvent(claim_of(dataset), cfg.noise_multiplier)
+    losses = []
     bar = tqdm(total=args.epochs * dataset.get_dataset_size(), unit="step")
     for _ in range(args.epochs):
-        for images, labels, is_real in dataset.create_tuple_iterator(num_epochs=1):
-            result = clipped(images, labels, is_real=is_real)
-            optimizer(result.total)
-            ledger.record(event)
-            losses.append(float(result.loss))
+        for batch in loop.batches(dataset):
+            losses.append(float(loop.step(*batch)))
             bar.update(1)
             bar.set_postfix_str(f"loss {losses[-1]:.3f}")
     bar.close()
-    spent = privacy_spent(ledger.entries, cfg.delta)
+    spent = loop.spent(cfg.delta)
     print(f"loss {losses[0]:.3f} -> {losses[-1]:.3f}; epsilon = {spent.epsilon:.3f} at delta = {spent.delta:g} "
           f"({spent.kind}: {spent.relation}, {spent.sampling} sampling)")
     return spent.epsilon, losses

@@ -105,7 +105,7 @@ class Segment:
 
 # Weights that come from training nobody recorded: no bound on what they reveal.
 UNKNOWN_TRAINING = StepEvent(Sampling(FULL, 1, 1, ZERO_OUT), noise_multiplier=0.0,
-                             note="unknown training: weights restored without a ledger")
+                             note="incomplete, unknown training: weights that came without their ledger")
 
 
 class Ledger:

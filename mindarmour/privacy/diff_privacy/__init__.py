@@ -23,6 +23,7 @@ from mindarmour.privacy.diff_privacy.sampling.samplers import (
 )
 from mindarmour.privacy.diff_privacy.sampling.views import augmented_views, random_flip, random_shift
 from mindarmour.privacy.diff_privacy.train.clipped_gradients import ClippedSum, clipped_gradient_fn
+from mindarmour.privacy.diff_privacy.train.loop import PrivateLoop
 from mindarmour.privacy.diff_privacy.train.model import DPModel
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "PoissonSampler",
     "PrivacyMonitorFactory",
     "PrivacyProgress",
+    "PrivateLoop",
     "RDPMonitor",
     "ShufflePartition",
     "ZCDPMonitor",

@@ -3,114 +3,23 @@
 They stand here, beside the other releases, and not in `diff_privacy`, because they protect whatever they are given:
 no plan and no engine belongs to them. What that protects depends on what they are given, see `DPSGD`.
 """
-from dataclasses import replace
+from typing import Optional
 
-import mindspore as ms
-from mindspore import Tensor, nn, ops
+from mindspore import nn
 
-from mindarmour.privacy.accounting import Ledger, Sampling, StepEvent
-from mindarmour.privacy.accounting.events import ADD_OR_REMOVE, FULL, ZERO_OUT
-from mindarmour.privacy.diff_privacy import ClippedSum
-from mindarmour.privacy.diff_privacy.noise.source import NoiseSource
+from mindarmour.privacy.accounting import Ledger, Sampling
+from mindarmour.privacy.diff_privacy.noise.mechanisms import NoiseGaussianRandom
 from mindarmour.privacy.diff_privacy.parallel.ranks import refuse_several_ranks
+from mindarmour.privacy.diff_privacy.train.sum_step import SumStep
 from mindarmour.utils import _validate
-from mindarmour.utils.compiled import Compiled
 
 
-class _NoisedUpdate(Compiled):
-    """Clip as one vector if asked to, add noise, divide, update: one compiled step."""
-
-    def __init__(self, optimizer, clips):
-        super().__init__(auto_prefix=False)
-        self.optimizer = optimizer
-        self.clips = clips
-
-    @ms.jit  # in PyNative mode too: there the base optimizer would compile `construct`, which raises
-    def construct(self, gradients, normals, norm_bound, stddev, divisor):
-        if self.clips:
-            gradients = self._clipped(gradients, norm_bound)
-        noised = ()
-        for gradient, normal in zip(gradients, normals):
-            noised += ((gradient.astype(ms.float32) + normal * stddev) / divisor,)
-        return self.optimizer.apply_noised(noised)
-
-    def _clipped(self, gradients, norm_bound):
-        square = ops.zeros((), ms.float32)
-        for gradient in gradients:
-            square += (gradient.astype(ms.float32) ** 2).sum()
-        norm = ops.sqrt(square)
-        factor = ops.minimum(norm_bound / ops.maximum(norm, 1e-30), ops.ones_like(norm))
-        clipped = ()
-        for gradient in gradients:
-            # a NaN or an infinity must not reach the parameters: zero is inside the ball as well
-            scaled = gradient.astype(ms.float32) * factor
-            clipped += (ops.select(ops.isfinite(norm).broadcast_to(scaled.shape), scaled, ops.zeros_like(scaled)),)
-        return clipped
-
-
-class _Privacy:
-    """Noise, checks and events of one DP optimizer.
-
-    Args:
-        optimizer (Optimizer): The optimizer whose `apply_noised` updates the parameters.
-        noise_scale (float): Standard deviation of the noise divided by the bound.
-        norm_bound (float): Clipping bound C.
-        sampling (Sampling, optional): Claim of the batches.
-        ledger (Ledger, optional): Where to record.
-    """
-
-    def __init__(self, optimizer, noise_scale, norm_bound, sampling, ledger):
-        refuse_several_ranks(type(optimizer).__name__)
-        self.noise_scale = _validate.real("noise_scale", noise_scale, low=0)
-        self.norm_bound = _validate.real("norm_bound", norm_bound, low=0)
-        if sampling is not None:
-            _validate.instance("sampling", sampling, Sampling)
-        self.sampling = sampling
-        self.ledger = Ledger() if ledger is None else _validate.instance("ledger", ledger, Ledger)
-        self._source = NoiseSource()
-        self._shapes = [parameter.shape for parameter in optimizer.parameters]
-        self._updates = {clips: _NoisedUpdate(optimizer, clips) for clips in (False, True)}
-
-    def step(self, gradients):
-        """Update with noised gradients, a tuple or a `ClippedSum`, and record what happened."""
-        is_sum = isinstance(gradients, ClippedSum)
-        event = self._event_of_sum(gradients) if is_sum else self._event_of_batch()
-        total = gradients.total if is_sum else self._checked(gradients)
-        divisor = self._units(gradients) if is_sum else 1.0
-        normals = self._source.normals(self.ledger.steps, self._shapes)
-        success = self._updates[not is_sum](
-            ms.mutable(tuple(total)), ms.mutable(tuple(map(Tensor, normals))), Tensor(self.norm_bound, ms.float32),
-            Tensor(self.noise_scale * self.norm_bound, ms.float32), Tensor(divisor, ms.float32))
-        self.ledger.record(event)
-        return success
-
-    def _checked(self, gradients):
-        gradients = tuple(_validate.instance("gradients", gradients, (tuple, list), "tuple or ClippedSum"))
-        shapes = [tuple(getattr(gradient, "shape", ())) for gradient in gradients]
-        if shapes != [tuple(shape) for shape in self._shapes]:
-            raise ValueError(f"gradients must have the shapes of the parameters, {self._shapes}, but have {shapes}.")
-        return gradients
-
-    def _units(self, clipped):
-        """Public divisor: the units that a batch is expected to hold."""
-        return clipped.units if self.sampling is None else self.sampling.batch_size / clipped.examples_per_unit
-
-    def _event_of_batch(self):
-        sampling = self.sampling or Sampling(FULL, 1, 1, ZERO_OUT)
-        return StepEvent(sampling, self.noise_scale, examples_per_unit=None, noise_source=self._source.kind,
-                         note="each batch was clipped as one vector")
-
-    def _event_of_sum(self, clipped):
-        if clipped.norm_bound != self.norm_bound:
-            raise ValueError(f"norm_bound of the optimizer and of the clipped sum must agree, but are "
-                             f"{self.norm_bound} and {clipped.norm_bound}.")
-        examples = clipped.examples_per_unit
-        rows = clipped.units * examples
-        sampling = self.sampling or Sampling(FULL, rows, rows, ZERO_OUT)
-        if examples > 1 and sampling.relation == ADD_OR_REMOVE:
-            # an absent example leaves a hole in its micro-batch; it does not move the others
-            sampling = replace(sampling, relation=ZERO_OUT)
-        return StepEvent(sampling, self.noise_scale, examples_per_unit=examples, noise_source=self._source.kind)
+def _sum_step(optimizer, noise_scale, norm_bound, sampling, ledger):
+    """Noise, checks and events of one DP optimizer."""
+    refuse_several_ranks(type(optimizer).__name__)
+    noise_scale = _validate.real("noise_scale", noise_scale, low=0)
+    norm_bound = _validate.real("norm_bound", norm_bound, low=0)
+    return SumStep(optimizer, NoiseGaussianRandom(norm_bound, noise_scale), sampling, ledger=ledger)
 
 
 _COMPILED = ("A DP optimizer draws its noise on the host: call it outside compiled code with the gradients, or train "
@@ -138,7 +47,8 @@ class DPSGD(nn.SGD):
         norm_bound (float): Clipping bound C in L2 norm, above 0; must equal that of a ClippedSum.
         sampling (Sampling, optional): How batches are drawn; None claims no amplification. Call
             `ledger.start_epoch()` at each epoch for samplers that claim per epoch.
-        ledger (Ledger, optional): Where steps are recorded; None makes a new one, `optimizer.ledger`.
+        ledger (Ledger, optional): Where steps are recorded; None continues what the parameters' earlier private
+            training spent, see `optimizer.ledger`.
 
     Inputs:
         gradients (Union[tuple[Tensor], ClippedSum]): Mean gradient of the batch, or the clipped sum.
@@ -184,15 +94,25 @@ class DPSGD(nn.SGD):
                  noise_scale=1.0, norm_bound=1.0, *, sampling=None, ledger=None):
         super().__init__(params, learning_rate, momentum, dampening, weight_decay, nesterov)
         # in a list: as attributes of a Cell its cells would become children
-        self._privacy = [_Privacy(self, noise_scale, norm_bound, sampling, ledger)]
+        self._privacy = [_sum_step(self, noise_scale, norm_bound, sampling, ledger)]
 
     @property
-    def ledger(self):
-        """Ledger of the executed steps."""
+    def ledger(self) -> Ledger:
+        """Ledger of the executed steps, and of what was spent on the parameters before."""
         return self._privacy[0].ledger
 
+    @property
+    def sampling(self) -> Optional[Sampling]:
+        """How batches are drawn, as told."""
+        return self._privacy[0].sampling
+
+    @property
+    def _mech(self) -> NoiseGaussianRandom:
+        """The noise that a DPModel takes over."""
+        return self._privacy[0].mech
+
     def __call__(self, gradients):
-        return self._privacy[0].step(gradients)
+        return self._privacy[0](gradients)
 
     def construct(self, gradients):
         """Reached only by compiling the optimizer into a train step, which would freeze the noise."""
@@ -249,15 +169,25 @@ class DPAdam(nn.Adam):
                  use_amsgrad=False, noise_scale=1.0, norm_bound=1.0, *, sampling=None, ledger=None):
         super().__init__(params, learning_rate, beta1, beta2, eps, weight_decay=weight_decay, use_amsgrad=use_amsgrad)
         # in a list: as attributes of a Cell its cells would become children
-        self._privacy = [_Privacy(self, noise_scale, norm_bound, sampling, ledger)]
+        self._privacy = [_sum_step(self, noise_scale, norm_bound, sampling, ledger)]
 
     @property
-    def ledger(self):
-        """Ledger of the executed steps."""
+    def ledger(self) -> Ledger:
+        """Ledger of the executed steps, and of what was spent on the parameters before."""
         return self._privacy[0].ledger
 
+    @property
+    def sampling(self) -> Optional[Sampling]:
+        """How batches are drawn, as told."""
+        return self._privacy[0].sampling
+
+    @property
+    def _mech(self) -> NoiseGaussianRandom:
+        """The noise that a DPModel takes over."""
+        return self._privacy[0].mech
+
     def __call__(self, gradients):
-        return self._privacy[0].step(gradients)
+        return self._privacy[0](gradients)
 
     def construct(self, gradients):
         """Reached only by compiling the optimizer into a train step, which would freeze the noise."""

@@ -1,6 +1,7 @@
 """Adaptive clipping: the bound follows a noised quantile of the gradient norms."""
 from mindspore import nn, ops
 
+from mindarmour.privacy.accounting.events import sensitivity_of
 from mindarmour.privacy.diff_privacy.noise.source import NoiseSource
 from mindarmour.privacy.diff_privacy.parallel.ranks import Ranks
 from mindarmour.privacy.errors import UnknownMechanismError
@@ -8,8 +9,6 @@ from mindarmour.utils import _validate
 
 # Whatever the unclipped fraction does, the adaptive bound stays a positive finite float32.
 MIN_NORM_BOUND, MAX_NORM_BOUND = 1e-6, 1e6
-
-
 _ALONE = Ranks()
 
 
@@ -92,6 +91,19 @@ class AdaClippingWithGaussianRandom(nn.Cell):
         self.seed = _validate.integer("seed", seed, low=0)
         self.source = NoiseSource(seed, "fraction")
         self._calls = 0
+
+    def count_multiplier(self, expected_units: float, examples_per_unit: int, relation: str) -> float:
+        """Noise on the count of unclipped units, divided by the count's sensitivity.
+
+        The count is centred (each unit contributes +1/2 or -1/2), so a vanishing unit moves it by 1/2; a unit that
+        changes sides, by 1.
+
+        Args:
+            expected_units (float): What the count is divided by to become the fraction.
+            examples_per_unit (int): Examples of one unit.
+            relation (str): Neighbouring relation.
+        """
+        return self.fraction_stddev * expected_units / (0.5 * sensitivity_of(examples_per_unit, relation))
 
     def next_bound(self, noised_fraction, norm_bound):
         """The next bound; usable inside compiled code."""

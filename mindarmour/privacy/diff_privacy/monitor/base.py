@@ -144,7 +144,8 @@ class Monitor(Callback):
 
     def _after(self, steps):
         """Ledger entries after so many more steps."""
-        return self.ledger.ahead(self._runs(self.ledger.steps, steps), self._steps_per_epoch)
+        made = self.ledger.steps if self._source is None else self._source.steps_made
+        return self.ledger.ahead(self._runs(made, steps), self._steps_per_epoch)
 
     def max_epoch_suggest(self):
         """The last epoch after which the budget still holds, from 0 to 10000.

@@ -1,38 +1,18 @@
-"""DP optimizers: a MindSpore optimizer that adds noise to the clipped sum it is given."""
+"""DP optimizers of the public documentation: a MindSpore optimizer that adds noise to the clipped sum it is given."""
+from __future__ import annotations
+
 import sys
+from typing import Any, Optional
 
-import mindspore as ms
-from mindspore import Tensor, nn
+from mindspore import nn
 
-from mindarmour.privacy.diff_privacy.noise.mechanisms import NoiseMechanismsFactory
-from mindarmour.privacy.diff_privacy.parallel.ranks import current_ranks
+from mindarmour.privacy.accounting import Ledger, Sampling
+from mindarmour.privacy.diff_privacy.noise.mechanisms import NoiseGaussianRandom, NoiseMechanismsFactory
+from mindarmour.privacy.diff_privacy.train.sum_step import Gradients, SumStep
 from mindarmour.privacy.errors import UnknownMechanismError
 from mindarmour.utils import _validate
-from mindarmour.utils.compiled import Compiled
 
 _BASES = {"sgd": nn.SGD, "momentum": nn.Momentum, "adam": nn.Adam}
-
-
-class _NoisedUpdate(Compiled):
-    """Noise, division and the base optimizer in one compiled step.
-
-    The gradients are a sum over the ranks already; the ranks' shares of the noise are added up here.
-    """
-
-    def __init__(self, optimizer, units, rank_sum):
-        super().__init__(auto_prefix=False)
-        self.optimizer = optimizer
-        self.rank_sum = rank_sum
-        self.factor = float(optimizer.loss_scale) / units
-
-    @ms.jit  # in PyNative mode too: there the base optimizer would compile its own `construct`, which raises
-    def construct(self, gradients, normals, stddev):
-        if self.rank_sum is not None:
-            normals = self.rank_sum(normals)
-        noised = ()
-        for gradient, normal in zip(gradients, normals):
-            noised += ((gradient.astype(ms.float32) + normal * stddev) * self.factor,)
-        return self.optimizer.apply_noised(noised)
 
 
 class DPOptimizerClassFactory:
@@ -40,7 +20,10 @@ class DPOptimizerClassFactory:
 
     Args:
         micro_batches (int): Units (of one rank) whose clipped gradients are summed in one step, the divisor; must
-            equal the `micro_batches` of the DPModel that uses the optimizer.
+            equal the `micro_batches` of the DPModel that uses the optimizer, and the units of an unpadded clipped sum.
+            Where batches are padded: the units that a batch is expected to hold.
+        sampling (Sampling, optional): How the batches of a custom loop are drawn, as `claim_of(dataset)` states it.
+            None claims no amplification.
 
     Examples:
         >>> from mindspore import nn
@@ -51,23 +34,27 @@ class DPOptimizerClassFactory:
         ...                                        momentum=0.9)
     """
 
-    def __init__(self, micro_batches=2):
+    def __init__(self, micro_batches: Optional[int] = 2, sampling: Optional[Sampling] = None) -> None:
         if micro_batches is not None:
             _validate.integer("micro_batches", micro_batches, low=1, bool_error=ValueError)
+        if sampling is not None:
+            _validate.instance("sampling", sampling, Sampling)
         self._micro_batches = micro_batches
-        self._mech = None
+        self._sampling = sampling
+        self._mech: Optional[NoiseGaussianRandom] = None
 
-    def set_mechanisms(self, policy, *args, **kwargs):
+    def set_mechanisms(self, policy: str, *args: Any, **kwargs: Any) -> None:
         """Set the noise mechanism; arguments as of `NoiseMechanismsFactory.create`."""
         self._mech = NoiseMechanismsFactory.create(policy, *args, **kwargs)
 
-    def create(self, policy):
+    def create(self, policy: str) -> type:
         """An optimizer class named `DPOptimizer`: 'SGD', 'Momentum' or 'Adam', in any case.
 
         Its instances take the arguments of the MindSpore optimizer. With a DPModel they only bring the mechanism.
-        In a custom loop call them, outside compiled code, with the clipped SUM of `micro_batches` units
-        (`clipped_gradient_fn(...)(...).total`): noise of the mechanism is added, the sum divided by the units, the
-        multiplier decays and the parameters are updated.
+        In a custom loop call them, outside compiled code, with what `clipped_gradient_fn(...)(...)` returned, or with
+        its `total`: noise of the mechanism is added, the sum divided by the units, the multiplier decays, the
+        parameters are updated and `optimizer.ledger` holds the step. A plain tuple of gradients is clipped first, as
+        one vector.
 
         Raises:
             UnknownMechanismError: Unknown policy (a NameError and a ValueError).
@@ -78,14 +65,14 @@ class DPOptimizerClassFactory:
             raise UnknownMechanismError(f"policy must be 'SGD', 'Momentum' or 'Adam', but got {policy!r}.")
         if self._mech is None:
             raise ValueError("No noise mechanism is set: call set_mechanisms() before create().")
-        return _dp_class(base, self._mech, self._micro_batches)
+        return _dp_class(base, self._mech, self._micro_batches, self._sampling)
 
 
 _NOT_CLIPPED = ("A DP optimizer must be used with DPModel, or called outside compiled code with a clipped sum: a plain "
                 "Model would not clip, and its gradients would not be private.")
 
 
-def _refuse_plain_train_step():
+def _refuse_plain_train_step() -> None:
     """Raise if one of MindSpore's own train steps is calling: in PyNative mode it runs as plain Python."""
     frame = sys._getframe(2)
     while frame is not None:
@@ -94,35 +81,36 @@ def _refuse_plain_train_step():
         frame = frame.f_back
 
 
-def _dp_class(base, mech, units):
+def _dp_class(base: type, mech: NoiseGaussianRandom, units: Optional[int], sampling: Optional[Sampling]) -> type:
     class DPOptimizer(base):
         """The base optimizer behind the noise; see `DPOptimizerClassFactory.create`."""
 
         # the base optimizer's own update, for callers that have added the noise
         apply_noised = base.construct
 
-        def __init__(self, *args, **kwargs):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self._mech = mech
             self.micro_batches = units
-            self._steps = 0
-            self._noised_update = None
+            # in a list: as attributes of a Cell its cells would become children
+            self._sum_step = [SumStep(self, mech, sampling, units)]
 
-        def __call__(self, gradients):
+        @property
+        def ledger(self) -> Ledger:
+            """Ledger of the parameters."""
+            return self._sum_step[0].ledger
+
+        @property
+        def sampling(self) -> Optional[Sampling]:
+            """How the batches are drawn, as told."""
+            return sampling
+
+        def __call__(self, gradients: Gradients) -> object:
             if units is None:
                 raise ValueError("micro_batches of DPOptimizerClassFactory must be a number to use its optimizers in "
                                  "a custom loop: it divides the clipped sum.")
             _refuse_plain_train_step()
-            ranks, shapes = current_ranks(), [p.shape for p in self.parameters]
-            if self._noised_update is None:  # a list: a Cell attribute would be a child
-                self._noised_update = [_NoisedUpdate(self, units * ranks.world, ranks.rank_sum(shapes))]
-            normals = ranks.normals(mech.source, self._steps, shapes)
-            stddev = mech.norm_bound * mech.multiplier_at(self._steps) * ranks.noise_share
-            self._steps += 1
-            if hasattr(mech, "advance_to"):
-                mech.advance_to(self._steps)
-            return self._noised_update[0](ms.mutable(tuple(gradients)), ms.mutable(tuple(map(Tensor, normals))),
-                                          Tensor(stddev, ms.float32))
+            return self._sum_step[0](gradients)
 
         def construct(self, gradients):
             """Reached only by compiling the optimizer into a train step, which would not clip."""

@@ -1,34 +1,35 @@
 """DPModel: `mindspore.train.Model` that trains with differential privacy."""
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any, Optional
 
 import mindspore as ms
 from mindspore import amp, nn
+from mindspore.dataset import Dataset
 from mindspore.train import Model
 
+from mindarmour.privacy.accounting import Ledger
 from mindarmour.privacy.accounting.events import SHUFFLE
-from mindarmour.privacy.diff_privacy.batch_norm import refuse_batch_statistics
 from mindarmour.privacy.diff_privacy.clipping.adaptive import AdaClippingWithGaussianRandom
-from mindarmour.privacy.diff_privacy.clipping.rules import checked_rule
-from mindarmour.privacy.diff_privacy.grads.accumulate import check_physical_batch_size
-from mindarmour.privacy.diff_privacy.grads.protocol import ENGINES, loss_reduction
-from mindarmour.privacy.diff_privacy.noise.mechanisms import NoiseAdaGaussianRandom, NoiseGaussianRandom
+from mindarmour.privacy.diff_privacy.noise.mechanisms import NoiseGaussianRandom
 from mindarmour.privacy.diff_privacy.parallel.agreement import parameter_facts, plan_facts, require_agreement
 from mindarmour.privacy.diff_privacy.parallel.ranks import EVERY_RANK, current_ranks, is_main_rank, outlive_sigterm
 from mindarmour.privacy.diff_privacy.parallel.sums import broadcast_parameters
-from mindarmour.privacy.diff_privacy.sampling.batches import MASK_COLUMN
-from mindarmour.privacy.diff_privacy.sampling.claims import claim_of, continue_draws
+from mindarmour.privacy.diff_privacy.sampling.claims import claim_of
 from mindarmour.privacy.diff_privacy.sampling.fingerprint import fingerprint
 from mindarmour.privacy.diff_privacy.train.budget import multiplier_for_budget
 from mindarmour.privacy.diff_privacy.train.checkpoint import LedgerCallback, restored
-from mindarmour.privacy.diff_privacy.train.plan import Plan
-from mindarmour.privacy.diff_privacy.train.step import TrainStep
+from mindarmour.privacy.diff_privacy.train.loop import bind_to
+from mindarmour.privacy.diff_privacy.train.loss_scale import fixed_loss_scale
+from mindarmour.privacy.diff_privacy.train.plan import Rule, plan_of
+from mindarmour.privacy.diff_privacy.train.step import TrainStep, train_step_of
 from mindarmour.utils import LogUtil, _validate
 
 LOGGER = LogUtil.get_instance()
 TAG = "DPModel"
-# Largest loss scale kept where the manager would move it: moving it would react to single examples.
-_HELD_LOSS_SCALE = 1024.0
 
 
 class DPModel(Model):
@@ -83,23 +84,20 @@ class DPModel(Model):
         ...                 optimizer=nn.Momentum(network.trainable_params(), 0.1, 0.9))
     """
 
-    def __init__(self, micro_batches=2, norm_bound=1.0, noise_mech=None, clip_mech=None, optimizer=nn.Momentum,
-                 engine="auto", physical_batch_size=None, clipping=None, noise_placement=EVERY_RANK, **kwargs):
-        if micro_batches is not None:
-            _validate.integer("micro_batches", micro_batches, low=1, bool_error=ValueError)
-        _validate.real("norm_bound", norm_bound, low=0, strict_float=True)
-        _validate.choice("engine", engine, ENGINES)
-        check_physical_batch_size(physical_batch_size)
+    def __init__(self, micro_batches: Optional[int] = 2, norm_bound: float = 1.0,
+                 noise_mech: Optional[NoiseGaussianRandom] = None,
+                 clip_mech: Optional[AdaClippingWithGaussianRandom] = None, optimizer: nn.Optimizer = nn.Momentum,
+                 engine: str = "auto", physical_batch_size: Optional[int] = None, clipping: Optional[Rule] = None,
+                 noise_placement: str = EVERY_RANK, **kwargs: Any) -> None:
         _check_model_arguments(kwargs)
-        noise_mech = _noise_of(noise_mech, optimizer, micro_batches)
-        _check_mechanisms(noise_mech, clip_mech, norm_bound)
-        rule = checked_rule(clipping, _validate.instance("network", kwargs.get("network"), nn.Cell), clip_mech)
-        self._plan = Plan(norm_bound, rule, noise_mech, clip_mech, micro_batches, engine, physical_batch_size,
-                          ranks=current_ranks(noise_placement))
+        self._plan = plan_of(kwargs.get("network"), optimizer, norm_bound, noise_mech, micro_batches=micro_batches,
+                             clip_mech=clip_mech, engine=engine, physical_batch_size=physical_batch_size,
+                             clipping=clipping, noise_placement=noise_placement)
         super().__init__(optimizer=optimizer, **kwargs)
 
     @classmethod
-    def for_budget(cls, epsilon, delta, epochs, dataset, norm_bound=1.0, accountant="rdp", seed=0, **arguments):
+    def for_budget(cls, epsilon: float, delta: float, epochs: int, dataset: Dataset, norm_bound: float = 1.0,
+                   accountant: str = "rdp", seed: int = 0, **arguments: Any) -> DPModel:
         """A model whose noise makes `epochs` epochs on `dataset` cost at most `epsilon` at `delta`.
 
         Args:
@@ -130,33 +128,29 @@ class DPModel(Model):
         if arguments.get("noise_mech") is not None:
             raise ValueError("noise_mech must be left out: its multiplier follows from the budget.")
         arguments = {"micro_batches": None, **arguments}
-        ranks = current_ranks(arguments.get("noise_placement", EVERY_RANK))
-        clip_mech = arguments.get("clip_mech")
-        rule = checked_rule(arguments.get("clipping"), arguments.get("network"), clip_mech)
-        plan = Plan(norm_bound, rule, NoiseGaussianRandom(norm_bound, seed=seed), clip_mech,
-                    arguments["micro_batches"], sampling=claim_of(dataset, ranks), ranks=ranks)
+        planned = {name: value for name, value in arguments.items() if name in _PLANNED}
+        unknown_noise = NoiseGaussianRandom(norm_bound, seed=seed)
+        plan = plan_of(arguments.get("network"), arguments.get("optimizer"), norm_bound, unknown_noise, **planned)
+        plan = replace(plan, sampling=claim_of(dataset, plan.ranks))
         multiplier = multiplier_for_budget(epsilon, delta, epochs, dataset, plan, accountant)
         return cls(norm_bound=norm_bound, noise_mech=NoiseGaussianRandom(norm_bound, multiplier, seed), **arguments)
 
     @property
-    def ledger(self):
-        """What ran so far."""
+    def ledger(self) -> Ledger:
+        """What was spent on the network's parameters so far, whoever trained them."""
         return self.train_network.ledger
 
-    def _build_train_network(self):
+    def _build_train_network(self) -> TrainStep:
         network = _validate.instance("network", self._network, nn.Cell)
-        refuse_batch_statistics(network)
-        if self._loss_fn is not None:
-            _validate.instance("loss_fn", self._loss_fn, nn.Cell)
-        reduction = loss_reduction(self._loss_fn)
-        scale = _fixed_loss_scale(self._loss_scale_manager)
+        scale = fixed_loss_scale(self._loss_scale_manager)
         # Model would ask the step for an overflow flag; the step drops single units instead
         self._loss_scale_manager = None
         if self._amp_level == "O2":
             network = amp.auto_mixed_precision(network, "O2")
-        return TrainStep(network, self._loss_fn, reduction, self._optimizer, self._plan, scale)
+        return train_step_of(network, self._loss_fn, self._optimizer, self._plan, scale)
 
-    def train(self, epoch, train_dataset, callbacks=None, dataset_sink_mode=False, sink_size=-1, initial_epoch=0):
+    def train(self, epoch: int, train_dataset: Dataset, callbacks: Any = None, dataset_sink_mode: bool = False,
+              sink_size: int = -1, initial_epoch: int = 0) -> None:
         """Train as `Model.train` does; `train_dataset` may have more than two columns and a mask `is_real`.
 
         Raises:
@@ -166,14 +160,15 @@ class DPModel(Model):
         with self._training_on(train_dataset, dataset_sink_mode, epoch):
             super().train(epoch, train_dataset, _with_ledger(callbacks), False, sink_size, initial_epoch)
 
-    def fit(self, epoch, train_dataset, valid_dataset=None, valid_frequency=1, callbacks=None,
-            dataset_sink_mode=False, valid_dataset_sink_mode=False, sink_size=-1, initial_epoch=0):
+    def fit(self, epoch: int, train_dataset: Dataset, valid_dataset: Optional[Dataset] = None,
+            valid_frequency: int = 1, callbacks: Any = None, dataset_sink_mode: bool = False,
+            valid_dataset_sink_mode: bool = False, sink_size: int = -1, initial_epoch: int = 0) -> None:
         """Train and evaluate as `Model.fit` does; see `train`."""
         with self._training_on(train_dataset, dataset_sink_mode, epoch):
             super().fit(epoch, train_dataset, valid_dataset, valid_frequency, _with_ledger(callbacks), False,
                         valid_dataset_sink_mode, sink_size, initial_epoch)
 
-    def restore(self, checkpoint, acknowledge=None):
+    def restore(self, checkpoint: Any, acknowledge: Optional[str] = None) -> None:
         """Continue a run from a checkpoint that `ModelCheckpoint` wrote while a DPModel trained.
 
         Loads weights, optimizer state, bound and ledger; what was spent stays spent, and seeded noise goes on where
@@ -190,25 +185,20 @@ class DPModel(Model):
             LedgerMismatchError: The checkpoint's ledger was cut short or edited.
             ValueError: The checkpoint lacks parameters of the network.
         """
-        self.train_network.ledger = restored(self.train_network, checkpoint, acknowledge)
+        restored(self.train_network, checkpoint, acknowledge)
 
     @contextlib.contextmanager
-    def _training_on(self, dataset, dataset_sink_mode, epochs):
+    def _training_on(self, dataset: Dataset, dataset_sink_mode: bool, epochs: int) -> Iterator[None]:
         if dataset_sink_mode:
             raise ValueError("dataset_sink_mode must be False: noise is drawn on the host at every step, and sink "
                              "mode would run an epoch without it.")
-        sampling = claim_of(dataset, self._plan.ranks)
-        names = dataset.get_col_names()
-        place = names.index(MASK_COLUMN) if MASK_COLUMN in names else None
-        self.ledger.spend_on(fingerprint(dataset))
-        continue_draws(dataset, self.ledger.steps)
-        self.train_network.bind(replace(self._plan, sampling=sampling), place)
+        bind_to(self.train_network, self._plan, dataset)
         self._agree_on_start(dataset, epochs)
-        if sampling.kind == SHUFFLE and is_main_rank():
+        if self.train_network.plan.sampling.kind == SHUFFLE and is_main_rank():
             LOGGER.info(TAG, "The data set is a partition (shuffle and batch): no amplification by sampling. "
                              "PoissonSampler gives much smaller epsilons.")
         loss_fn = self._loss_fn
-        if len(names) != 2:
+        if len(dataset.get_col_names()) != 2:
             self._loss_fn = None  # Model insists on two columns when it knows of a loss
         try:
             with outlive_sigterm(self._plan.ranks):
@@ -217,7 +207,7 @@ class DPModel(Model):
             self._loss_fn = loss_fn
         require_agreement(self._plan.ranks, parameter_facts(self.train_network.get_parameters()))
 
-    def _agree_on_start(self, dataset, epochs):
+    def _agree_on_start(self, dataset: Dataset, epochs: int) -> None:
         """Refuse ranks that would train differently, before the first step."""
         ranks, step = self._plan.ranks, self.train_network
         if ranks.world == 1:
@@ -234,53 +224,19 @@ class DPModel(Model):
             "ledger": ledger.entries, **parameter_facts(step.get_parameters())})
 
 
-def _with_ledger(callbacks):
+def _with_ledger(callbacks: Any) -> list:
     if not isinstance(callbacks, (list, tuple)):
         callbacks = [] if callbacks is None else [callbacks]
-    return [LedgerCallback(callbacks), *callbacks]
+    return [LedgerCallback(), *callbacks]
 
 
-def _check_model_arguments(kwargs):
+# Arguments of DPModel that decide what a step costs, beside bound, noise and optimizer.
+_PLANNED = ("micro_batches", "clip_mech", "engine", "physical_batch_size", "clipping", "noise_placement")
+
+
+def _check_model_arguments(kwargs: dict) -> None:
     if kwargs.get("amp_level", "O0") not in ("O0", "O2"):
         raise ValueError(f"amp_level must be 'O0' or 'O2', but got {kwargs['amp_level']!r}.")
     if kwargs.get("boost_level", "O0") != "O0":
         raise ValueError(f"boost_level must be 'O0': boosting changes the gradients after clipping, but got "
                          f"{kwargs['boost_level']!r}.")
-
-
-def _noise_of(noise_mech, optimizer, micro_batches):
-    """The noise mechanism, given directly or inside a DP optimizer."""
-    if optimizer is None or isinstance(optimizer, type):
-        raise ValueError(f"optimizer must be an optimizer over the network's parameters, but got {optimizer!r}.")
-    _validate.instance("optimizer", optimizer, nn.Optimizer)
-    inside = getattr(optimizer, "_mech", None)
-    if noise_mech is not None and inside is not None:
-        raise ValueError("noise_mech must be None with a DP optimizer, which brings its own mechanism.")
-    if noise_mech is None and inside is None:
-        raise ValueError("noise_mech must be given, or an optimizer from DPOptimizerClassFactory.")
-    if inside is not None and optimizer.micro_batches != micro_batches:
-        raise ValueError(f"micro_batches of the model and of the DP optimizer must agree, but are {micro_batches} and "
-                         f"{optimizer.micro_batches}.")
-    return _validate.instance("noise_mech", noise_mech if inside is None else inside, NoiseGaussianRandom)
-
-
-def _check_mechanisms(noise_mech, clip_mech, norm_bound):
-    if clip_mech is not None:
-        _validate.instance("clip_mech", clip_mech, AdaClippingWithGaussianRandom)
-        if isinstance(noise_mech, NoiseAdaGaussianRandom):
-            raise ValueError("clip_mech must be None with decaying noise: choose one of them.")
-    if noise_mech.norm_bound != norm_bound:
-        raise ValueError(f"norm_bound of the model and of its noise mechanism must agree, but are {norm_bound} and "
-                         f"{noise_mech.norm_bound}.")
-
-
-def _fixed_loss_scale(manager):
-    """The factor on the loss. A moving scale is held: moving it would depend on single examples, unprotected."""
-    if manager is None:
-        return 1.0
-    scale = float(manager.get_loss_scale())
-    if manager.get_update_cell() is None:
-        return scale
-    held = min(scale, _HELD_LOSS_SCALE)
-    LOGGER.warn(TAG, "The loss scale is held at %g: adapting it would react to single examples without noise.", held)
-    return held

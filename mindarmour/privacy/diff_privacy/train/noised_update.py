@@ -3,15 +3,21 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from mindarmour.privacy.diff_privacy.operators import add_up, cast, for_each, greater, less, multiply, partial, reshape
+from mindarmour.utils.compiled import Compiled
+
+
+def plain_update(optimizer):
+    """The update of an optimizer without any noise of its own, for gradients that carry theirs."""
+    return getattr(optimizer, "apply_noised", optimizer)
 
 
 class NoisedUpdate(nn.Cell):
     """Clipped sum and standard normals to parameters: noise, sum over ranks, division, optimizer, next bound."""
 
-    def __init__(self, optimizer, update, norm_bound, clip_mech, order, expected_units, over_ranks):
+    def __init__(self, optimizer, norm_bound, clip_mech, order, expected_units, over_ranks):
         super().__init__(auto_prefix=False)
         self.optimizer = optimizer
-        self.update = update
+        self.update = plain_update(optimizer)
         self.norm_bound = norm_bound
         self.clip_mech = clip_mech
         self.order = order
@@ -47,3 +53,47 @@ class RealUnits(nn.Cell):
 
     def construct(self, is_real):
         return cast(greater(add_up(reshape(is_real, self.split), 1), 0.0), ms.float32)
+
+
+class SumUpdate(Compiled):
+    """A clipped sum that was computed elsewhere to parameters: noise, division, optimizer.
+
+    The sum is one over the ranks already; the ranks' shares of the noise are added up here.
+
+    Args:
+        optimizer (Optimizer): A DP optimizer, which can also apply noised gradients.
+        clips (bool): Whether to clip what comes as one vector first.
+        rank_sum (Cell, optional): Sums the normals over the ranks.
+    """
+
+    def __init__(self, optimizer, clips, rank_sum):
+        super().__init__(auto_prefix=False)
+        self.optimizer = optimizer
+        self.clips = clips
+        self.rank_sum = rank_sum
+        self.loss_scale = float(optimizer.loss_scale)
+
+    @ms.jit  # in PyNative mode too: there the base optimizer would compile its own `construct`, which raises
+    def construct(self, gradients, normals, norm_bound, stddev, divisor):
+        if self.clips:
+            gradients = _clipped_as_one(gradients, norm_bound)
+        if self.rank_sum is not None:
+            normals = self.rank_sum(normals)
+        noised = ()
+        for gradient, normal in zip(gradients, normals):
+            noised += ((gradient.astype(ms.float32) + normal * stddev) * (self.loss_scale / divisor),)
+        return self.optimizer.apply_noised(noised)
+
+
+def _clipped_as_one(gradients, norm_bound):
+    square = ops.zeros((), ms.float32)
+    for gradient in gradients:
+        square += (gradient.astype(ms.float32) ** 2).sum()
+    norm = ops.sqrt(square)
+    factor = ops.minimum(norm_bound / ops.maximum(norm, 1e-30), ops.ones_like(norm))
+    clipped = ()
+    for gradient in gradients:
+        # a NaN or an infinity must not reach the parameters: zero is inside the ball as well
+        scaled = gradient.astype(ms.float32) * factor
+        clipped += (ops.select(ops.isfinite(norm).broadcast_to(scaled.shape), scaled, ops.zeros_like(scaled)),)
+    return clipped

@@ -1,18 +1,91 @@
 """The plan of a run: the only place where clipping, noise, units and sampling meet the event that describes them."""
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Optional, Union
 
-from mindarmour.privacy.accounting.events import Sampling, StepEvent, sensitivity_of, weakest_randomness
-from mindarmour.privacy.diff_privacy.parallel.ranks import Ranks
+from mindspore import nn
+
+from mindarmour.privacy.accounting.events import (
+    FULL,
+    REPLACE_ONE,
+    ZERO_OUT,
+    Randomness,
+    Sampling,
+    StepEvent,
+    weakest_randomness,
+)
+from mindarmour.privacy.diff_privacy.clipping.adaptive import AdaClippingWithGaussianRandom
+from mindarmour.privacy.diff_privacy.clipping.rules import (
+    AutomaticClipping,
+    FlatClipping,
+    PerLayerClipping,
+    checked_rule,
+)
+from mindarmour.privacy.diff_privacy.grads.accumulate import check_physical_batch_size
+from mindarmour.privacy.diff_privacy.grads.protocol import ENGINES
+from mindarmour.privacy.diff_privacy.noise.mechanisms import NoiseAdaGaussianRandom, NoiseGaussianRandom
+from mindarmour.privacy.diff_privacy.parallel.ranks import EVERY_RANK, Ranks, current_ranks
+from mindarmour.utils import _validate
+
+# Why a step has no claim; a label for statements.
+_NOT_OF_THE_DATA_SET = "batches that did not come straight from the data set"
+
+Rule = Union[FlatClipping, PerLayerClipping, AutomaticClipping]
+
+
+@dataclass(frozen=True)
+class Units:
+    """What one clipping factor applies to.
+
+    Args:
+        rows (int): Rows of a batch that form one unit.
+        views (int): How many of these rows are augmented views of one example.
+    """
+
+    rows: int = 1
+    views: int = 1
+
+    def __post_init__(self) -> None:
+        _validate.integer("rows", self.rows, low=1)
+        _validate.integer("views", self.views, low=1)
+        if self.rows % self.views:
+            raise ValueError(f"rows of a unit must be a multiple of views = {self.views}, but got {self.rows}: the "
+                             f"views of one example are clipped together.")
+
+    @property
+    def examples(self) -> int:
+        """Different examples in one unit."""
+        return self.rows // self.views
+
+
+def event_of_sum(sampling: Sampling, noise_multiplier: float, units: Units, noise_source: Randomness,
+                 count_multiplier: Optional[float] = None) -> StepEvent:
+    """The event of one noised sum of clipped units; every step of this package is recorded through it.
+
+    Args:
+        sampling (Sampling): Who took part.
+        noise_multiplier (float): Standard deviation of the noise divided by the bound that clipped.
+        units (Units): What was clipped.
+        noise_source (Randomness): The weakest randomness that the guarantee needs.
+        count_multiplier (float, optional): See `StepEvent`.
+
+    Raises:
+        ValueError: The sampling brings another number of views of an example than the units hold together.
+    """
+    if sampling.views != units.views:
+        raise ValueError(f"The units must hold the {sampling.views} views of an example that the sampling brings, but "
+                         f"hold {units.views}: one example would move the sum by {sampling.views} times the bound. "
+                         f"Pass views={sampling.views} to clipped_gradient_fn.")
+    return StepEvent(sampling, noise_multiplier, count_multiplier=count_multiplier, examples_per_unit=units.examples,
+                     noise_source=noise_source)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides what a step costs.
+    """Everything that decides what a step costs, checked against each other.
 
     Args:
-        norm_bound (float): Clipping bound C of the first step.
-        rule (Cell): Clipping rule; states the sensitivity.
+        norm_bound (float): Clipping bound C of the first step, > 0.
+        rule (Cell): Clipping rule; keeps each unit inside the bound.
         noise_mech (NoiseGaussianRandom): Noise multiplier by step, and the source of the noise.
         clip_mech (AdaClippingWithGaussianRandom, optional): Adapts the bound.
         micro_batches (int, optional): Units per physical batch of a rank; None for one unit per row.
@@ -20,68 +93,129 @@ class Plan:
         physical_batch_size (int, optional): Rows computed at once; larger batches are summed in parts.
         sampling (Sampling, optional): The claim of the data set in training; None before training starts.
         ranks (Ranks): This process among those that train together; the sampling is that of all of them.
+
+    Raises:
+        TypeError: A part of the wrong type.
+        ValueError: A number outside its range, or parts that contradict each other.
     """
 
     norm_bound: float
-    rule: Any
-    noise_mech: Any
-    clip_mech: Any = None
+    rule: Rule
+    noise_mech: NoiseGaussianRandom
+    clip_mech: Optional[AdaClippingWithGaussianRandom] = None
     micro_batches: Optional[int] = None
     engine: str = "auto"
     physical_batch_size: Optional[int] = None
     sampling: Optional[Sampling] = None
     ranks: Ranks = Ranks()
 
+    def __post_init__(self) -> None:
+        if self.micro_batches is not None:
+            _validate.integer("micro_batches", self.micro_batches, low=1, bool_error=ValueError)
+        _validate.real("norm_bound", self.norm_bound, low=0, strict_float=True)
+        _validate.choice("engine", self.engine, ENGINES)
+        check_physical_batch_size(self.physical_batch_size)
+        _validate.instance("clipping", self.rule, (FlatClipping, PerLayerClipping, AutomaticClipping))
+        _validate.instance("noise_mech", self.noise_mech, NoiseGaussianRandom)
+        _validate.instance("ranks", self.ranks, Ranks)
+        if self.sampling is not None:
+            _validate.instance("sampling", self.sampling, Sampling)
+        self._check_mechanisms()
+
+    def _check_mechanisms(self) -> None:
+        if self.clip_mech is not None:
+            _validate.instance("clip_mech", self.clip_mech, AdaClippingWithGaussianRandom)
+            if isinstance(self.noise_mech, NoiseAdaGaussianRandom):
+                raise ValueError("clip_mech must be None with decaying noise: choose one of them.")
+        if self.noise_mech.norm_bound != self.norm_bound:
+            raise ValueError(f"norm_bound of the model and of its noise mechanism must agree, but are "
+                             f"{self.norm_bound} and {self.noise_mech.norm_bound}.")
+
     @property
-    def views(self):
+    def views(self) -> int:
         """Augmented views of one example, which form one unit; 1 without augmentation."""
         return 1 if self.sampling is None else self.sampling.views
 
-    def rows_per_unit(self, rows):
-        """Rows of one unit in a physical batch of `rows` rows."""
-        if self.views > 1:
-            if self.micro_batches is not None:
-                raise ValueError(f"micro_batches must be None when the data set brings {self.views} views of each "
-                                 f"example: the views of one example are the unit.")
-            return self.views
-        units = self.micro_batches or rows
-        if rows % units:
+    def units(self, rows: int) -> Units:
+        """What is clipped in a physical batch of `rows` rows."""
+        if self.views > 1 and self.micro_batches is not None:
+            raise ValueError(f"micro_batches must be None when the data set brings {self.views} views of each "
+                             f"example: the views of one example are the unit.")
+        count = rows // self.views if self.micro_batches is None else self.micro_batches
+        if rows % count:
             raise ValueError(f"micro_batches must divide the batch size, but {self.micro_batches} does not divide "
                              f"{rows}. Change one of them, or pass micro_batches=None for one unit per example.")
-        return rows // units
+        return Units(rows // count, self.views)
 
-    def examples_per_unit(self, rows):
-        """Different examples in one unit."""
-        return self.rows_per_unit(rows) // self.views
-
-    def expected_units(self, rows):
+    def expected_units(self, rows: int) -> float:
         """Public divisor of the clipped sum: the units that a batch is expected to hold."""
         size = self.sampling.batch_size if self.sampling is not None else rows
-        return size / self.examples_per_unit(rows)
+        return size / self.units(rows).examples
 
-    def event(self, step, rows):
-        """What step `step` (from 0) does with a physical batch of `rows` rows."""
-        examples = self.examples_per_unit(rows)
-        sampling = self.sampling
-        return StepEvent(
-            sampling=sampling,
-            noise_multiplier=self.noise_mech.multiplier_at(step),
-            sensitivity=self.rule.sensitivity(examples, sampling.relation),
-            examples_per_unit=examples,
-            count_multiplier=self._count_multiplier(rows, examples),
-            noise_source=weakest_randomness(*self._randomness()),
-        )
+    def event(self, step: int, rows: int, claimed: bool = True) -> StepEvent:
+        """What a step does.
 
-    def _randomness(self):
-        return (part.source.kind for part in (self.noise_mech, self.clip_mech) if part is not None)
-
-    def _count_multiplier(self, rows, examples):
-        """Noise on the count of unclipped units, divided by the count's sensitivity.
-
-        The count is centred (each unit contributes +1/2 or -1/2), so a vanishing unit moves it by 1/2; a unit that
-        changes sides, by 1.
+        Args:
+            step (int): Number of the step, from 0; a decaying multiplier depends on it.
+            rows (int): Rows of its physical batch.
+            claimed (bool): Whether the batch came out of the data set that the plan was bound to. The sampling of any
+                other batch is unknown: every record may have been in it.
         """
+        if self.sampling is None:
+            raise ValueError("sampling must be known to write down a step. Bind the plan to a data set.")
+        sampling, units = self.sampling if claimed else self._unknown_sampling(rows), self.units(rows)
+        return event_of_sum(sampling, self.noise_mech.multiplier_at(step), units, self._noise_source(),
+                            self._count_multiplier(rows, sampling.relation))
+
+    def _unknown_sampling(self, rows: int) -> Sampling:
+        """No amplification, and the strongest relation that holds for batches of unknown origin."""
+        relation = REPLACE_ONE if self.sampling.relation == REPLACE_ONE else ZERO_OUT
+        everybody = max(1, rows * self.ranks.world // self.views)
+        return Sampling(FULL, everybody, everybody, relation, shards=self.ranks.world, views=self.views,
+                        examples_per_user=self.sampling.examples_per_user, reason=_NOT_OF_THE_DATA_SET)
+
+    def _noise_source(self) -> Randomness:
+        """The weakest randomness that the guarantee needs."""
+        parts = (self.noise_mech, self.clip_mech)
+        return weakest_randomness(*(part.source.kind for part in parts if part is not None))
+
+    def _count_multiplier(self, rows: int, relation: str) -> Optional[float]:
         if self.clip_mech is None:
             return None
-        sensitivity = 0.5 * sensitivity_of(examples, self.sampling.relation)
-        return self.clip_mech.fraction_stddev * self.expected_units(rows) / sensitivity
+        return self.clip_mech.count_multiplier(self.expected_units(rows), self.units(rows).examples, relation)
+
+
+def noise_of(noise_mech: Optional[NoiseGaussianRandom], optimizer: nn.Optimizer,
+             micro_batches: Optional[int]) -> NoiseGaussianRandom:
+    """The one noise mechanism of a run: given directly, or inside a DP optimizer.
+
+    Raises:
+        TypeError: One of them is of the wrong type.
+        ValueError: There are two mechanisms, or none, or the DP optimizer was made for other units.
+    """
+    if optimizer is None or isinstance(optimizer, type):
+        raise ValueError(f"optimizer must be an optimizer over the network's parameters, but got {optimizer!r}.")
+    _validate.instance("optimizer", optimizer, nn.Optimizer)
+    inside = getattr(optimizer, "_mech", None)
+    if noise_mech is not None and inside is not None:
+        raise ValueError("noise_mech must be None with a DP optimizer, which brings its own mechanism.")
+    if noise_mech is None and inside is None:
+        raise ValueError("noise_mech must be given, or an optimizer from DPOptimizerClassFactory.")
+    if inside is not None and hasattr(optimizer, "micro_batches") and optimizer.micro_batches != micro_batches:
+        raise ValueError(f"micro_batches of the model and of the DP optimizer must agree, but are {micro_batches} and "
+                         f"{optimizer.micro_batches}.")
+    return noise_mech if inside is None else inside
+
+
+def plan_of(network: nn.Cell, optimizer: nn.Optimizer, norm_bound: float,
+            noise_mech: Optional[NoiseGaussianRandom], *, micro_batches: Optional[int] = None,
+            clip_mech: Optional[AdaClippingWithGaussianRandom] = None, engine: str = "auto",
+            physical_batch_size: Optional[int] = None, clipping: Optional[Rule] = None,
+            noise_placement: str = EVERY_RANK) -> Plan:
+    """The plan that the arguments of `DPModel` and `PrivateLoop` describe; see there."""
+    if micro_batches is not None:
+        _validate.integer("micro_batches", micro_batches, low=1, bool_error=ValueError)
+    _validate.real("norm_bound", norm_bound, low=0, strict_float=True)
+    rule = checked_rule(clipping, _validate.instance("network", network, nn.Cell), clip_mech)
+    return Plan(norm_bound, rule, noise_of(noise_mech, optimizer, micro_batches), clip_mech, micro_batches, engine,
+                physical_batch_size, ranks=current_ranks(noise_placement))

@@ -2,33 +2,37 @@
 
 columns -> clipped sum of the units (engine) -> + noise at the bound that clipped -> sum over ranks -> / expected
 units -> optimizer, and then the next bound. The noise is drawn on the host in `TrainStep.__call__` and enters the
-compiled step as an input, so no callback can forget it, no checkpoint holds it and no step runs without it.
+compiled step as an input, so no callback can forget it, no checkpoint holds it and no step runs without it. The step
+is recorded before the device is asked, so that an interrupt can only leave a step too many in the ledger.
 """
+from __future__ import annotations
+
 import warnings
 from dataclasses import replace
+from typing import Callable, Optional
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from mindarmour.privacy.accounting import Ledger
+from mindarmour.privacy.accounting import Ledger, StepEvent
 from mindarmour.privacy.accounting.events import FULL, ZERO_OUT, Sampling
+from mindarmour.privacy.diff_privacy.batch_norm import refuse_batch_statistics
 from mindarmour.privacy.diff_privacy.grads.accumulate import engine_for
-from mindarmour.privacy.diff_privacy.operators import add_up, for_each, multiply, partial
+from mindarmour.privacy.diff_privacy.grads.protocol import loss_reduction
+from mindarmour.privacy.diff_privacy.operators import add_up
 from mindarmour.privacy.diff_privacy.parallel.agreement import parameter_facts, plan_facts, require_agreement
 from mindarmour.privacy.diff_privacy.parallel.ranks import is_main_rank
+from mindarmour.privacy.diff_privacy.train.loss_scale import Clip, scaled
 from mindarmour.privacy.diff_privacy.train.noised_update import NoisedUpdate, RealUnits
+from mindarmour.privacy.diff_privacy.train.plan import Plan
+from mindarmour.privacy.diff_privacy.train.spending import Spending
 from mindarmour.privacy.errors import PrivacyWarning
+from mindarmour.utils import _validate
 from mindarmour.utils.compiled import Compiled
 
 # Steps between two looks at the counter of dropped units: each look waits for the device.
 _LOOK_EVERY = 50
-
-
-
-
-
-
 
 
 class _CompiledStep(Compiled):
@@ -62,47 +66,7 @@ class _HostStep(nn.Cell):
                            self.real_units(is_real), is_real.sum())
 
 
-class _Clip(nn.Cell):
-    """The engine at the current bound. A loss scale is undone here: clipping at C s of s g is s times clipping g."""
-
-    def __init__(self, engine, norm_bound, loss_scale):
-        super().__init__(auto_prefix=False)
-        self.engine = engine
-        self.norm_bound = norm_bound
-        self.loss_scale = float(loss_scale)
-
-    def construct(self, is_real, *columns):
-        totals, norms, loss, bad = self.engine(self.norm_bound * self.loss_scale, is_real, *columns)
-        if self.loss_scale != 1.0:
-            totals = for_each(partial(multiply, 1.0 / self.loss_scale), totals)
-            norms = norms / self.loss_scale
-            loss = loss / self.loss_scale
-        return totals, norms, loss, bad
-
-
-class _ScaledLoss(nn.Cell):
-    """A loss times a constant, with the reduction of the loss."""
-
-    def __init__(self, loss, reduction, scale):
-        super().__init__(auto_prefix=False)
-        self.loss = loss
-        self.reduction = reduction
-        self.scale = scale
-
-    def construct(self, *arguments):
-        return self.loss(*arguments) * self.scale
-
-
-def scaled(network, loss_fn, reduction, loss_scale):
-    """(network, loss_fn) with the loss multiplied by `loss_scale`."""
-    if loss_scale == 1.0:
-        return network, loss_fn
-    if loss_fn is None:
-        return _ScaledLoss(network, reduction, loss_scale), None
-    return network, _ScaledLoss(loss_fn, reduction, loss_scale)
-
-
-def gradient_order(network, optimizer):
+def gradient_order(network: nn.Cell, optimizer: nn.Optimizer) -> tuple[int, ...]:
     """For each of the optimizer's parameters, its place among the network's trainable parameters."""
     place = {id(p): i for i, p in enumerate(network.trainable_params())}
     foreign = [p.name for p in optimizer.parameters if id(p) not in place]
@@ -113,7 +77,10 @@ def gradient_order(network, optimizer):
 
 
 class TrainStep(nn.Cell):
-    """The train network of a DPModel: called with a batch's columns, it trains one step and returns the loss.
+    """The train network of a DPModel and of a PrivateLoop: called with a batch's columns, it trains one step.
+
+    A batch has the claim of the data set only if it is the one that was admitted last, and only once: any other call
+    is recorded as a step in which every record may have taken part.
 
     Args:
         network (Cell): The user's network.
@@ -122,65 +89,130 @@ class TrainStep(nn.Cell):
         optimizer (Optimizer): Its optimizer.
         plan (Plan): Clipping, noise, units; bound to a data set by `bind`.
         loss_scale (float): Fixed factor on the loss in the backward pass, undone before clipping.
+
+    Inputs:
+        columns (Tensor): The batch's columns, with the mask `is_real` where the data set has one. Of batches that are
+            not admitted it is on the caller that no record stands in two rows.
+
+    Outputs:
+        Tensor, mean loss of the real rows.
+
+    Supported Platforms:
+        ``Ascend`` ``GPU`` ``CPU``
+
+    Guarantee:
+        The step stands in `ledger` before it runs. Its noise has the plan's multiplier times the bound that clips it.
     """
 
-    def __init__(self, network, loss_fn, reduction, optimizer, plan, loss_scale=1.0):
+    def __init__(self, network: nn.Cell, loss_fn: Optional[nn.Cell], reduction: str, optimizer: nn.Optimizer,
+                 plan: Plan, loss_scale: float = 1.0) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
         self.loss_fn = loss_fn
         self.optimizer = optimizer
         self.norm_bound = Parameter(Tensor(plan.norm_bound, ms.float32), name="norm_bound", requires_grad=False)
-        self.plan = plan
-        self.ledger = Ledger()
-        self.engine_reason = None
+        self.engine_reason: Optional[str] = None
+        self._plan = plan
         self._reduction = reduction
         self._loss_scale = loss_scale
-        self._order = gradient_order(network, optimizer)
-        self._shapes = [p.shape for p in network.trainable_params()]
-        self._mask_position = None
-        self._rows = None
-        self._step = None
-        self._homes = None
-        self._dropped = []
+        gradient_order(network, optimizer)
+        # in lists: as attributes of a Cell, Parameters would become its own
+        self._spending = [Spending(optimizer.parameters, network.get_parameters())]
+        self._guards: list[Callable[[StepEvent], None]] = []
+        self._made = 0
+        self._mask_position: Optional[int] = None
+        self._admitted: Optional[tuple] = None
+        self._rows: Optional[int] = None
+        self._step: Optional[nn.Cell] = None
+        self._shapes: list[tuple] = []
+        self._flags: list[tuple] = []
+        self._homes: Optional[list[int]] = None
+        self._dropped: list[Tensor] = []
 
     @property
-    def rows(self):
+    def plan(self) -> Plan:
+        """What is done at each step; `bind` changes it."""
+        return self._plan
+
+    @property
+    def ledger(self) -> Ledger:
+        """What was spent on the network's parameters, by this step and by whoever trained them before."""
+        return self._spending[0].ledger
+
+    @property
+    def rows(self) -> Optional[int]:
         """Rows of the physical batch; None before the first step."""
         return self._rows
 
-    def bind(self, plan, mask_position):
+    @property
+    def steps_made(self) -> int:
+        """Steps of this schedule: those of this object, and those of the run that it continues."""
+        return self._made
+
+    def continue_from(self, ledger: Ledger, acknowledge: Optional[str] = None) -> None:
+        """Take over the ledger of the checkpoint whose values the network was given."""
+        self._spending[0].continue_from(ledger, acknowledge)
+        self._made = ledger.steps
+
+    def bind(self, plan: Plan, mask_position: Optional[int]) -> None:
         """Train on a data set from now on: `plan` with its sampling, and the position of its mask column."""
-        if self.plan.sampling != plan.sampling or self._mask_position != mask_position:
+        told = getattr(self.optimizer, "sampling", None)
+        if told is not None and told != plan.sampling:
+            raise ValueError(f"sampling of the DP optimizer must be that of the data set, but the optimizer was told "
+                             f"{told} and the data set has {plan.sampling}. Leave it out of the optimizer.")
+        if self._plan != plan or self._mask_position != mask_position:
             self._step = self._rows = None
-        self.plan = plan
+        self._plan = plan
         self._mask_position = mask_position
+        self._admitted = None
+        self._guards = []
+        self._spending[0].refresh()
 
-    def next_event(self, rows=None):
-        """Event of the next step; `rows` where no step has told the batch size yet."""
-        return self.plan.event(self.ledger.steps, self._rows or rows)
+    def admit(self, columns: tuple) -> None:
+        """The next batch of the data set: the call with exactly these Tensors has its claim, once."""
+        self._admitted = tuple(columns)
 
-    def __call__(self, *columns):
+    def guard(self, permit: Callable[[StepEvent], None]) -> None:
+        """Ask `permit` before each step, until the next data set is bound; it raises to refuse the step."""
+        self._guards.append(permit)
+
+    def next_event(self, rows: Optional[int] = None) -> StepEvent:
+        """Event of the next admitted step; `rows` where no step has told the batch size yet."""
+        return self._plan.event(self._made, self._rows or rows)
+
+    def __call__(self, *columns: Tensor) -> Tensor:
+        claimed = self._is_admitted(columns)
         columns, is_real = self._take_mask(columns)
         self._prepare(columns, is_real)
         columns, is_real = self._fill(columns, is_real)
-        step, ranks = self.ledger.steps, self.plan.ranks
-        event = self.next_event()
-        normals = ranks.normals(self.plan.noise_mech.source, step, self._shapes)
-        fraction_noise = 0.0 if self.plan.clip_mech is None else self.plan.clip_mech.fraction_noise(step, ranks)
+        plan, ranks, place = self._plan, self._plan.ranks, self.ledger.steps
+        event = plan.event(self._made, self._rows, claimed)
+        for permit in self._guards:
+            permit(event)
+        normals = ranks.normals(plan.noise_mech.source, place, self._shapes)
+        fraction_noise = 0.0 if plan.clip_mech is None else plan.clip_mech.fraction_noise(place, ranks)
+        # recorded before the device is asked: whatever interrupts the step, it cannot have run without its record
+        self.ledger.record(event)
+        self._made += 1
         with ranks.explain_lost("finish a training step"):
             loss, bad = self._step(ms.mutable(tuple(Tensor.from_numpy(z) for z in normals)),
                                    Tensor(event.noise_multiplier * ranks.noise_share, ms.float32),
                                    Tensor(fraction_noise, ms.float32), is_real, *columns)
-        self.ledger.record(event)
         self._note_dropped(bad)
-        if hasattr(self.plan.noise_mech, "advance_to"):
-            self.plan.noise_mech.advance_to(step + 1)
+        if hasattr(plan.noise_mech, "advance_to"):
+            plan.noise_mech.advance_to(self._made)
         return loss
 
     def construct(self, *columns):
         """Reached only by compiling the whole step (sink mode), which would freeze the noise."""
         raise RuntimeError("The private step draws its noise on the host and cannot be compiled into another graph. "
                            "Train with dataset_sink_mode=False.")
+
+    def _is_admitted(self, columns):
+        """Whether these are the admitted Tensors; an admission serves one call."""
+        admitted, self._admitted = self._admitted, None
+        return admitted is not None and len(admitted) == len(columns) \
+            and all(one is other for one, other in zip(admitted, columns))
 
     def _take_mask(self, columns):
         if self._mask_position is None:
@@ -189,11 +221,19 @@ class TrainStep(nn.Cell):
         return columns[:place] + columns[place + 1:], columns[place].astype(ms.float32)
 
     def _prepare(self, columns, is_real):
-        if self._step is not None and not self._parameters_moved():
-            return
+        if self._step is not None:
+            self._require_same_flags()
+            if not self._parameters_moved():
+                return
         if self._rows is None:
             self._rows = int(is_real.shape[0])
         self._build(columns)
+
+    def _require_same_flags(self):
+        for parameter, flag in self._flags:
+            if parameter.requires_grad != flag:
+                raise ValueError(f"requires_grad of '{parameter.name}' must not change after the first step, but went "
+                                 f"from {flag} to {not flag}. Make a new DPModel: it continues what was spent.")
 
     def _parameters_moved(self):
         """Whether set_data or load_param_into_net replaced a parameter's memory.
@@ -207,23 +247,26 @@ class TrainStep(nn.Cell):
         return [parameter.data_ptr() for parameter in self.get_parameters()]
 
     def _build(self, columns):
-        ranks = self.plan.ranks
-        if self.plan.sampling is None:
-            everybody = self._rows * ranks.world
-            self.plan = replace(self.plan, sampling=Sampling(FULL, everybody, everybody, ZERO_OUT, shards=ranks.world))
-            require_agreement(ranks, {**plan_facts(self.plan), **parameter_facts(self.get_parameters())})
-        units = self._rows // self.plan.rows_per_unit(self._rows)
+        ranks, rows = self._plan.ranks, self._rows
+        if self._plan.sampling is None:
+            everybody = rows * ranks.world
+            self._plan = replace(self._plan, sampling=Sampling(FULL, everybody, everybody, ZERO_OUT,
+                                                               shards=ranks.world))
+            require_agreement(ranks, {**plan_facts(self._plan), **parameter_facts(self.get_parameters())})
+        plan, order = self._plan, gradient_order(self.network, self.optimizer)
+        units = rows // plan.units(rows).rows
         network, loss_fn = scaled(self.network, self.loss_fn, self._reduction, self._loss_scale)
-        engine, self.engine_reason = engine_for(self.plan.engine, network, loss_fn, self.plan.rule, units, columns,
-                                                self.plan.physical_batch_size)
-        clip = _Clip(engine, self.norm_bound, self._loss_scale)
-        apply = getattr(self.optimizer, "apply_noised", self.optimizer)
-        update = NoisedUpdate(self.optimizer, apply, self.norm_bound, self.plan.clip_mech, self._order,
-                         self.plan.expected_units(self._rows), ranks.step_sum([self._shapes[i] for i in self._order]))
+        engine, self.engine_reason = engine_for(plan.engine, network, loss_fn, plan.rule, units, columns,
+                                                plan.physical_batch_size)
+        self._shapes = [p.shape for p in self.network.trainable_params()]
+        clip = Clip(engine, self.norm_bound, self._loss_scale)
+        update = NoisedUpdate(self.optimizer, self.norm_bound, plan.clip_mech, order, plan.expected_units(rows),
+                              ranks.step_sum([self._shapes[i] for i in order]))
         kind = _CompiledStep if engine.compiled else _HostStep
         self._step = kind(clip, update, RealUnits(units))
         self._step.set_train()
         self._homes = self._memory()
+        self._flags = [(parameter, parameter.requires_grad) for parameter in self.network.get_parameters()]
 
     def _fill(self, columns, is_real):
         """A last partial batch is filled with holes: same shapes, same divisor, same guarantee."""
@@ -241,7 +284,7 @@ class TrainStep(nn.Cell):
         if len(self._dropped) >= _LOOK_EVERY:
             self.warn_about_dropped_units()
 
-    def warn_about_dropped_units(self):
+    def warn_about_dropped_units(self) -> None:
         """Warn if units were dropped since the last look because their gradient was NaN or infinite."""
         count = sum(float(bad) for bad in self._dropped)
         self._dropped = []
@@ -249,3 +292,13 @@ class TrainStep(nn.Cell):
             warnings.warn(f"{count:.0f} units had a NaN or infinite gradient in the last steps; each contributed "
                           f"zero. The guarantee holds, but look at the learning rate and the data.", PrivacyWarning,
                           stacklevel=2)
+
+
+def train_step_of(network: nn.Cell, loss_fn: Optional[nn.Cell], optimizer: nn.Optimizer, plan: Plan,
+                  loss_scale: float = 1.0) -> TrainStep:
+    """The step of a run, or an error that says why the network cannot be trained privately."""
+    _validate.instance("network", network, nn.Cell)
+    refuse_batch_statistics(network)
+    if loss_fn is not None:
+        _validate.instance("loss_fn", loss_fn, nn.Cell)
+    return TrainStep(network, loss_fn, loss_reduction(loss_fn), optimizer, plan, loss_scale)
