@@ -300,6 +300,7 @@ def _statement(epsilon, delta, accountant, total, traits, note):
     sources = {trait.noise_source for trait in traits}
     notes = [note] + [text for holds, text in (
         (total.assumed, "assumes Poisson sampling, but the batches were a shuffled partition"),
+        (total.unamplified, "groups did not take turns: a pass was broken off, so nothing is amplified"),
         (total.rounded, f"more than {EXACT_LEVELS} noise levels, rounded down by at most 0.2%"),
         (Randomness.SEEDED in sources, "seeded noise: no protection against whoever knows the seed"),
         (Randomness.DEVICE in sources, "noise of the device's own generator, which is not cryptographic"),

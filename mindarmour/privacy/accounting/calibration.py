@@ -15,7 +15,7 @@ from mindarmour.privacy.accounting.accountant import Accountant
 from mindarmour.privacy.accounting.curves.rdp import check_delta
 from mindarmour.privacy.accounting.ledger import Ledger
 from mindarmour.privacy.accounting.planning import plan_sampling, planned_entries
-from mindarmour.privacy.accounting.sampling import steps_of_epoch
+from mindarmour.privacy.accounting.sampling import CYCLIC_POISSON, steps_of_epoch
 from mindarmour.utils import _validate
 
 _LARGEST_MULTIPLIER = 1e6
@@ -139,6 +139,8 @@ def batch_size_for(epsilon, delta, sampling, noise_multiplier, steps=None, epoch
 
 def plan_steps(sampling):
     """Steps of one epoch of a `Sampling`."""
+    if sampling.kind == CYCLIC_POISSON:
+        return sampling.steps_per_epoch
     return steps_of_epoch(sampling.kind, sampling.num_examples, sampling.batch_size)
 
 

@@ -15,19 +15,17 @@ from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 
-from mindarmour.privacy.accounting.curves.allocation import rdp_random_allocation, rdp_replaced_allocation
-from mindarmour.privacy.accounting.curves.rdp import (
-    DEFAULT_ORDERS,
-    rdp_gaussian,
-    rdp_sampled_gaussian,
-    rdp_without_replacement,
-)
-from mindarmour.privacy.accounting.curves.truncation import Overflow, overflow_of
+from mindarmour.privacy.accounting.correlated import CorrelatedEvent, charge_of
+from mindarmour.privacy.accounting.costs import Cost, curves_at, inverse_square, rounded_down
+from mindarmour.privacy.accounting.curves.rdp import DEFAULT_ORDERS
+from mindarmour.privacy.accounting.curves.truncation import overflow_of
 from mindarmour.privacy.accounting.events import (
     ADD_OR_REMOVE,
     BALLS_IN_BINS,
+    CYCLIC_POISSON,
     FIXED_SIZE,
     FULL,
+    PARTITIONS,
     PER_EPOCH,
     POISSON,
     REPLACE_ONE,
@@ -44,28 +42,6 @@ from mindarmour.privacy.accounting.ledger import LedgerEntry
 # Up to this many distinct noise levels are accounted exactly; more are rounded down onto a logarithmic grid,
 # which is sound (more noise is post-processing) and costs about 0.3 percent of epsilon.
 EXACT_LEVELS = 64
-GRID_RATIO = 1.002
-
-
-class Cost(NamedTuple):
-    """One mechanism, hashable so that its curve is computed once.
-
-    Args:
-        kind (str): One of 'poisson', 'balls-in-bins', 'fixed', and 'full' for a plain Gaussian mechanism.
-        rate (float): Sampling rate; the number of bins for 'balls-in-bins'.
-        multiplier (float): Effective noise multiplier under `relation`.
-        relation (str): Neighbouring relation.
-        spread (float): Diameter of the contributions over their radius, for replace-one: 2 for units of one
-            example, 1 when `multiplier` already covers the worst placement.
-        overflow (Overflow, optional): Cut batches.
-    """
-
-    kind: str
-    rate: float
-    multiplier: float
-    relation: str
-    spread: float = 1.0
-    overflow: Optional[Overflow] = None
 
 
 class Composition:
@@ -86,19 +62,26 @@ class Composition:
         self._rounded = Counter()
         self._releases = Counter()
         self._epochs = {}
+        self._streams = {}
+        self._charged = {}
 
     def copy(self):
         """An independent copy, for looking ahead."""
         other = Composition(self.relation, self.assume_poisson, self.orders)
         other.assumed = self.assumed
-        for name in ("_exact", "_rounded", "_releases", "_epochs"):
+        for name in ("_exact", "_rounded", "_releases", "_epochs", "_charged"):
             setattr(other, name, getattr(self, name).copy())
+        other._streams = {event: passes.copy() for event, passes in self._streams.items()}
         return other
 
     def extend(self, entries):
         """Compose with ledger entries."""
+        grown = set()
         for entry in entries:
             FOLDS[type(entry.event)](self, entry)
+            grown.add(entry.event)
+        for event in grown & self._streams.keys():
+            self._charge_stream(event)
         return self
 
     def count(self, cost, count):
@@ -140,6 +123,25 @@ class Composition:
             worst = cost
         self._epochs[key] = (made + steps, worst)
 
+    def add_to_stream(self, event, epoch, steps):
+        """Compose with further steps of a stream of correlated noise; `extend` charges it once all are counted."""
+        self._streams.setdefault(event, Counter())[epoch] += steps
+
+    def _charge_stream(self, event):
+        charge = charge_of(event, self._streams[event])
+        cost = _step_cost(event.step, self.relation) if charge.amplified else _plain_cost(event.step, self.relation)
+        cost = cost._replace(multiplier=cost.multiplier / charge.sensitivity)
+        for known, count in (self._charged.get(event, (cost, 0)), (cost, -charge.rounds)):
+            if count:
+                self.count(known, -count)
+        self._charged[event] = (cost, charge.rounds)
+
+    @property
+    def unamplified(self):
+        """Some groups did not take turns as their claim says, so their sampling amplifies nothing."""
+        return any(event.sampling.kind == CYCLIC_POISSON and cost.kind == FULL
+                   for event, (cost, _) in self._charged.items())
+
     @property
     def costs(self):
         """Items (Cost, count), with multipliers rounded down once there are too many."""
@@ -164,7 +166,7 @@ class Composition:
         """
         total = np.zeros((2, len(self.orders)))
         if self._exact:
-            known, (costs, counts) = _curves_at(self.orders), zip(*self.costs)
+            known, (costs, counts) = curves_at(self.orders), zip(*self.costs)
             total += np.tensordot(np.array(counts, float), np.array([known(cost) for cost in costs]), 1)
         return total + sum(count * event.rdp(self.orders) for event, count in self.releases)
 
@@ -230,6 +232,13 @@ def _fold_step(composition: Composition, entry: LedgerEntry) -> None:
         composition.count(_step_cost(event, relation), entry.steps)
 
 
+def _fold_correlated(composition: Composition, entry: LedgerEntry) -> None:
+    if entry.event.strategy.bands == 1:
+        _fold_step(composition, LedgerEntry(entry.event.step, entry.steps, entry.epoch))
+    else:
+        composition.add_to_stream(entry.event, entry.epoch, entry.steps)
+
+
 def _fold_release(composition: Composition, entry: LedgerEntry) -> None:
     composition.count_release(entry.event, entry.steps)
 
@@ -237,72 +246,9 @@ def _fold_release(composition: Composition, entry: LedgerEntry) -> None:
 # How each kind of event is composed; a further kind adds its own fold.
 FOLDS: dict[type[Event], Callable[[Composition, LedgerEntry], None]] = {
     StepEvent: _fold_step,
+    CorrelatedEvent: _fold_correlated,
     ReleaseEvent: _fold_release,
 }
-
-
-def inverse_square(multiplier):
-    """Squared mu of one Gaussian step; infinite without noise."""
-    square = multiplier * multiplier
-    return 1 / square if square > 0 else math.inf
-
-
-def rounded_down(cost, ratio=GRID_RATIO):
-    """The cost with its multiplier on a logarithmic grid, never above the true one."""
-    if cost.multiplier == 0:
-        return cost
-    level = math.floor(math.log(cost.multiplier) / math.log(ratio) + 1e-9)
-    return cost._replace(multiplier=min(cost.multiplier, ratio ** level))
-
-
-@lru_cache(maxsize=8)
-def _curves_at(orders):
-    """`curves_of` at fixed orders, remembered without hashing them each time."""
-    return lru_cache(maxsize=8192)(lambda cost: curves_of(cost, orders))
-
-
-def curves_of(cost, orders):
-    """Both RDP curves of one amplified mechanism, [2, orders]."""
-    if cost.multiplier == 0:
-        return np.full((2, len(orders)), np.inf)
-    if cost.kind == FULL:
-        curve = rdp_gaussian(cost.multiplier, orders)
-    elif cost.kind == BALLS_IN_BINS:
-        curve = _allocation(cost, orders)
-    elif cost.kind == FIXED_SIZE:
-        curve = rdp_without_replacement(cost.rate, cost.multiplier, orders)
-    else:
-        curve = _poisson(cost, cost.rate, 1.0, orders)
-    if cost.overflow is None or cost.overflow.probability == 0:
-        return np.stack([curve, curve])
-    return _truncated(cost, curve, np.asarray(orders))
-
-
-def _allocation(cost, orders):
-    if cost.relation == REPLACE_ONE:
-        return rdp_replaced_allocation(int(cost.rate), cost.spread * cost.multiplier, orders)
-    return rdp_random_allocation(int(cost.rate), cost.multiplier, orders)
-
-
-def _poisson(cost, rate, distance, orders):
-    multiplier = cost.multiplier / distance
-    if cost.relation == REPLACE_ONE:
-        return rdp_sampled_gaussian(rate, cost.spread * multiplier, orders, REPLACE_ONE)
-    return rdp_sampled_gaussian(rate, multiplier, orders)
-
-
-def _truncated(cost, ordinary, orders):
-    """Curves of truncated Poisson sampling; see `truncation`."""
-    overflow = cost.overflow
-    if cost.relation == REPLACE_ONE:
-        first = ordinary
-    else:
-        # towards the data set that holds the record nothing was left out: there the ratio is bounded instead
-        reverse = math.log(overflow.probability) - (orders - 1) * np.log1p(-min(overflow.rate, 1 - 1e-16))
-        first = np.logaddexp((orders - 1) * ordinary, reverse) / (orders - 1)
-    worse = (orders - 1) * _poisson(cost, overflow.rate, overflow.distance, orders) + math.log(overflow.probability)
-    common = (orders - 1) * ordinary + math.log1p(-min(overflow.probability, 1 - 1e-16))
-    return np.stack([first, np.logaddexp(common, worse) / (orders - 1)])
 
 
 def _step_cost(event: StepEvent, relation: str) -> Cost:
@@ -322,14 +268,22 @@ def _step_cost(event: StepEvent, relation: str) -> Cost:
 _overflow = lru_cache(maxsize=256)(overflow_of)
 
 
+def _plain_cost(event: StepEvent, relation: str) -> Cost:
+    """Cost of one step, or of one pass, without any amplification."""
+    displaces = event.sampling.max_batch_size is not None and relation == ADD_OR_REMOVE
+    return Cost(FULL, 1.0, event.multiplier_under(relation) / (2 if displaces else 1), relation)
+
+
 def _epoch_cost(event: StepEvent, relation: str) -> Cost:
     """Cost of one pass over the records."""
     sampling, multiplier = event.sampling, event.multiplier_under(relation)
-    if sampling.kind == SHUFFLE:
+    if sampling.kind in PARTITIONS:
         return Cost(FULL, 1.0, multiplier, relation)
-    if sampling.max_batch_size is not None and relation == ADD_OR_REMOVE:
-        # a record may displace another one of its bin; no amplification is proven for that
-        return Cost(FULL, 1.0, multiplier / 2, relation)
+    if sampling.max_batch_size is not None and (relation == ADD_OR_REMOVE or sampling.kind == CYCLIC_POISSON):
+        # a record may displace another one of its bin or group; no amplification is proven for that
+        return _plain_cost(event, relation)
+    if sampling.kind == CYCLIC_POISSON:
+        return _step_cost(event, relation)
     return Cost(BALLS_IN_BINS, float(sampling.steps_per_epoch or 1), multiplier, relation,
                 event.spread_under(relation))
 
@@ -350,7 +304,7 @@ def traits_of(entries: Iterable[LedgerEntry]) -> set[Traits]:
 
 def _traits(event: Event) -> Traits:
     sampling = event.sampling
-    proven = ZERO_OUT if sampling.kind == SHUFFLE and sampling.relation == ADD_OR_REMOVE else sampling.relation
+    proven = ZERO_OUT if sampling.kind in PARTITIONS and sampling.relation == ADD_OR_REMOVE else sampling.relation
     reason = sampling.reason and f"every record is taken to be in every step, because {sampling.reason}"
     return Traits(sampling.kind, proven, event.noise_source, "; ".join(filter(None, (event.note, reason))))
 

@@ -23,8 +23,11 @@ import numpy as np
 from mindarmour.privacy.accounting.sampling import (
     ADD_OR_REMOVE,
     BALLS_IN_BINS,
+    CYCLIC_POISSON,
+    FIXED_ORDER,
     FIXED_SIZE,
     FULL,
+    PARTITIONS,
     PER_EPOCH,
     POISSON,
     RELATIONS,
@@ -42,10 +45,10 @@ from mindarmour.privacy.accounting.sampling import (
 from mindarmour.utils import _validate
 
 __all__ = [
-    "ADD_OR_REMOVE", "BALLS_IN_BINS", "EVENT_KINDS", "FIXED_SIZE", "FULL", "ONE_RECORD", "PER_EPOCH", "POISSON",
-    "RELATIONS", "REPLACE_ONE", "SAMPLINGS", "SHUFFLE", "ZERO_OUT", "Event", "Randomness", "Relation", "ReleaseEvent",
-    "Sampling", "SamplingKind", "StepEvent", "basic_composition", "event_kind", "sensitivity_of", "unit_text",
-    "weakest_randomness",
+    "ADD_OR_REMOVE", "BALLS_IN_BINS", "CYCLIC_POISSON", "EVENT_KINDS", "FIXED_ORDER", "FIXED_SIZE", "FULL",
+    "ONE_RECORD", "PARTITIONS", "PER_EPOCH", "POISSON", "RELATIONS", "REPLACE_ONE", "SAMPLINGS", "SHUFFLE", "ZERO_OUT",
+    "Event", "Randomness", "Relation", "ReleaseEvent", "Sampling", "SamplingKind", "StepEvent", "basic_composition",
+    "event_kind", "sensitivity_of", "unit_text", "weakest_randomness",
 ]
 
 

@@ -207,7 +207,7 @@ class Ledger:
 
     def _left_of_epoch(self, event: Event) -> int:
         """Steps of this event before its sampler must have visited every record; begins the next epoch if none is."""
-        length = event.sampling.steps_per_charge or 1
+        length = event.sampling.epoch_length or 1
         if not self._now.epochs or self._made.get(_visits_of(event), 0) >= length:
             self.start_epoch()
         return length - self._made.get(_visits_of(event), 0)

@@ -15,7 +15,7 @@ from scipy.special import log_ndtr
 
 from mindarmour.privacy.accounting.accountant import LOWER_BOUND, PrivacySpent
 from mindarmour.privacy.accounting.curves.rdp import check_delta
-from mindarmour.privacy.accounting.events import SHUFFLE, ZERO_OUT
+from mindarmour.privacy.accounting.events import SHUFFLE, ZERO_OUT, StepEvent
 
 _POINTS = 4000  # bins of the largest sum; any binning is post-processing, so the bound stays one
 _LOSSES = 2 ** 17  # bins of the composed loss, rounded down
@@ -46,7 +46,8 @@ def _whole_epochs(entries):
     steps, noise = Counter(), {}
     for entry in entries:
         sampling = entry.event.sampling
-        if sampling.kind == SHUFFLE and getattr(entry.event, "examples_per_unit", None) == 1:
+        independent = isinstance(entry.event, StepEvent)  # the attack knows nothing of correlated noise
+        if sampling.kind == SHUFFLE and independent and entry.event.examples_per_unit == 1:
             key = (entry.epoch, sampling)
             steps[key] += entry.steps
             noise[key] = max(noise.get(key, 0.0), entry.event.noise_multiplier)

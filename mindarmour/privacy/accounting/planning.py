@@ -5,11 +5,12 @@ from typing import Any, Optional
 
 from mindarmour.privacy.accounting.events import (
     ADD_OR_REMOVE,
+    CYCLIC_POISSON,
     FIXED_SIZE,
+    PARTITIONS,
     PER_EPOCH,
     RELATIONS,
     REPLACE_ONE,
-    SHUFFLE,
     ZERO_OUT,
     Relation,
     Sampling,
@@ -32,11 +33,11 @@ def natural_relation(kind: str, unit: str = "example") -> Relation:
     """
     if kind == FIXED_SIZE:
         return REPLACE_ONE
-    return ZERO_OUT if kind == SHUFFLE or UNITS[unit] != 1 else ADD_OR_REMOVE
+    return ZERO_OUT if kind in PARTITIONS or UNITS[unit] != 1 else ADD_OR_REMOVE
 
 
 def plan_sampling(kind: str, num_examples: int, batch_size: float, relation: Optional[str] = None,
-                  unit: str = "example") -> Sampling:
+                  unit: str = "example", groups: int = 1) -> Sampling:
     """`Sampling` of a standard run.
 
     Args:
@@ -45,6 +46,7 @@ def plan_sampling(kind: str, num_examples: int, batch_size: float, relation: Opt
         batch_size (int): Expected batch size.
         relation (str, optional): Neighbouring relation; None takes what the sampler proves by itself.
         unit (str): 'example' or 'micro-batch'.
+        groups (int): Groups that take turns, of 'cyclic-poisson' only; an epoch is cut to whole turns.
 
     Raises:
         ValueError: If the sampler's claim does not hold under `relation`.
@@ -59,8 +61,10 @@ def plan_sampling(kind: str, num_examples: int, batch_size: float, relation: Opt
     if RELATIONS.index(relation) < RELATIONS.index(natural_relation(kind)):
         raise ValueError(f"relation must be one that {kind} sampling proves, but got {relation!r}. Leave it out to "
                          f"use {natural!r}.")
-    return Sampling(kind, num_examples, batch_size, relation,
-                    steps_per_epoch=steps_of_epoch(kind, num_examples, batch_size))
+    steps, groups = steps_of_epoch(kind, num_examples, batch_size), _validate.integer("groups", groups, low=1)
+    if kind == CYCLIC_POISSON:
+        steps = max(1, steps // groups) * groups
+    return Sampling(kind, num_examples, batch_size, relation, steps_per_epoch=steps, groups=groups)
 
 
 def planned_entries(sampling: Sampling, noise_multiplier: Any, steps: int,

@@ -19,7 +19,7 @@ from collections import Counter
 import numpy as np
 from scipy.special import log_ndtr
 
-from mindarmour.privacy.accounting.composition import inverse_square, rounded_down
+from mindarmour.privacy.accounting.costs import inverse_square, rounded_down
 from mindarmour.privacy.accounting.events import BALLS_IN_BINS, FIXED_SIZE, FULL, REPLACE_ONE
 
 SECONDS = 6.0  # of computation, so that a busy machine gives the same answer ..

@@ -56,6 +56,8 @@ class SamplingKind(Word):
     SHUFFLE = "shuffle"
     FIXED_SIZE = "fixed"
     FULL = "full"
+    FIXED_ORDER = "fixed-order"
+    CYCLIC_POISSON = "cyclic-poisson"
 
 
 class Randomness(Word):
@@ -73,8 +75,9 @@ def weakest_randomness(*sources: str) -> Randomness:
 
 
 ADD_OR_REMOVE, ZERO_OUT, REPLACE_ONE = RELATIONS = tuple(Relation)
-POISSON, BALLS_IN_BINS, SHUFFLE, FIXED_SIZE, FULL = SAMPLINGS = tuple(SamplingKind)
-PER_EPOCH = (BALLS_IN_BINS, SHUFFLE)
+POISSON, BALLS_IN_BINS, SHUFFLE, FIXED_SIZE, FULL, FIXED_ORDER, CYCLIC_POISSON = SAMPLINGS = tuple(SamplingKind)
+PARTITIONS = (SHUFFLE, FIXED_ORDER)
+PER_EPOCH = (BALLS_IN_BINS, *PARTITIONS, CYCLIC_POISSON)
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,13 @@ class Sampling:
 
     Args:
         kind (SamplingKind): One of `SAMPLINGS`, or its text. 'full' means that every record may take part in every
-            step: no amplification of any kind.
+            step: no amplification of any kind. 'fixed-order' is a partition that is the same in every epoch;
+            'cyclic-poisson' draws each step from the next of `groups` groups.
         num_examples (int): Records in the data set, a public number; users, if users are drawn.
         batch_size (float): Expected number of them in a batch, a fixed public number.
         relation (Relation): Neighbouring relation, one of `RELATIONS`, or its text.
         passes_per_epoch (int): How often one epoch visits each record (kinds in `PER_EPOCH`).
-        steps_per_epoch (int, optional): Steps of one pass (kinds in `PER_EPOCH`).
+        steps_per_epoch (int, optional): Steps of one pass (kinds in `PER_EPOCH`); of all turns of the groups.
         max_batch_size (int, optional): Poisson batches above this size are cut down to it at random; None if
             they never are. With several shards, the size of one shard's part of a batch.
         shards (int): Disjoint shards of (almost) equal size, one a rank, from which the parts of a batch are drawn.
@@ -97,6 +101,7 @@ class Sampling:
             form one unit; neighbours then differ in a user. None: examples are drawn.
         noise_source (Randomness): Where the randomness of the draws came from; an event is no stronger.
         reason (str): Why no more than 'full' is claimed, for the statement; nothing is computed from it.
+        groups (int): Disjoint groups that take turns, each record in one of them ('cyclic-poisson').
 
     Raises:
         TypeError: A fact of the wrong type; bools are no numbers.
@@ -115,6 +120,7 @@ class Sampling:
     examples_per_user: Optional[int] = None
     noise_source: Randomness = Randomness.SECURE
     reason: str = ""
+    groups: int = 1
 
     def __post_init__(self) -> None:
         settle(self, kind=SamplingKind.checked("kind", self.kind),
@@ -124,7 +130,7 @@ class Sampling:
                reason=_validate.instance("reason", self.reason, str))
         settle(self, batch_size=_plain("batch_size", self.batch_size, self.num_examples),
                shards=_validate.integer("shards", self.shards, low=1, high=self.num_examples))
-        for name in ("passes_per_epoch", "views"):
+        for name in ("passes_per_epoch", "views", "groups"):
             settle(self, **{name: _validate.integer(name, getattr(self, name), low=1)})
         for name in ("steps_per_epoch", "max_batch_size", "examples_per_user"):
             if getattr(self, name) is not None:
@@ -134,28 +140,47 @@ class Sampling:
                              f"under, but got {self.relation!r}.")
         if self.kind in PER_EPOCH:
             self._check_pass()
+        if self.kind != CYCLIC_POISSON and self.groups != 1:
+            raise ValueError(f"groups must be 1 for {self.kind} sampling, where no groups take turns, but got "
+                             f"{self.groups}.")
 
     def _check_pass(self) -> None:
         if self.steps_per_epoch is None:
             raise ValueError(f"{self.kind} sampling is accounted per epoch: steps_per_epoch must be a positive int, "
                              f"but got None.")
+        if self.kind == CYCLIC_POISSON:
+            self._check_turns()
+            return
         # each rank pads its last batch
         most = max(1, math.ceil((self.num_examples + self.shards - 1) / self.batch_size))
         if self.steps_per_epoch > most:
             raise ValueError(f"steps_per_epoch must be at most {most}, the batches of {self.batch_size} that "
                              f"{self.num_examples} records make, but got {self.steps_per_epoch}.")
 
+    def _check_turns(self) -> None:
+        if self.groups * self.batch_size > self.num_examples:
+            raise ValueError(f"groups must be at most {int(self.num_examples / self.batch_size)}, the batches of "
+                             f"{self.batch_size} that {self.num_examples} records make, but got {self.groups}.")
+        if self.steps_per_epoch is not None and self.steps_per_epoch % self.groups:
+            raise ValueError(f"steps_per_epoch must be a multiple of the {self.groups} groups that take turns, but got "
+                             f"{self.steps_per_epoch}.")
+
     @property
     def rate(self) -> float:
-        """Probability that a given record takes part in a given step."""
-        return self.batch_size / self.num_examples
+        """Probability that a given record takes part in a given step; where groups take turns, in one of its group."""
+        return self.groups * self.batch_size / self.num_examples
+
+    @property
+    def epoch_length(self) -> Optional[int]:
+        """Steps of one epoch; None if epochs do not matter."""
+        if self.kind not in PER_EPOCH or self.steps_per_epoch is None:
+            return None
+        return self.passes_per_epoch * self.steps_per_epoch
 
     @property
     def steps_per_charge(self) -> Optional[int]:
         """Steps after which each record may come again, so that a new charge is due; None if steps are charged."""
-        if self.kind not in PER_EPOCH or self.steps_per_epoch is None:
-            return None
-        return self.passes_per_epoch * self.steps_per_epoch
+        return self.groups if self.kind == CYCLIC_POISSON else self.epoch_length
 
 
 def settle(instance: Any, **values: Any) -> None:
@@ -189,7 +214,7 @@ def steps_of_epoch(kind: str, num_examples: int, batch_size: float, padded: bool
         >>> steps_of_epoch("poisson", 1000, 150), steps_of_epoch("shuffle", 1000, 150)
         (7, 6)
     """
-    if kind != SHUFFLE:
+    if kind not in PARTITIONS:
         return max(1, round(num_examples / batch_size))
     batches = math.ceil(num_examples / batch_size) if padded else int(num_examples // batch_size)
     return max(1, batches)

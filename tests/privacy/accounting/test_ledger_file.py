@@ -5,24 +5,15 @@ import math
 from pathlib import Path
 
 import pytest
+from ledger_documents import document_of, packed
 
 from mindarmour.privacy.accounting import Ledger, Sampling, StepEvent, ledger_file, privacy_spent
 from mindarmour.privacy.accounting.events import ADD_OR_REMOVE, REPLACE_ONE, ZERO_OUT, ReleaseEvent
-from mindarmour.privacy.accounting.ledger_file import MARK, VERSION, _digest
+from mindarmour.privacy.accounting.ledger_file import MARK, VERSION
 from mindarmour.privacy.errors import LedgerMismatchError
 
 FILES = Path(__file__).parent / "files"
 SAMPLING = {"kind": "poisson", "num_examples": 60000, "batch_size": 256, "relation": "add-or-remove"}
-
-
-def packed(document):
-    text = json.dumps(document).encode()
-    return MARK + len(text).to_bytes(8, "big") + text + _digest(text)
-
-
-def document_of(data):
-    start = data.index(MARK) + len(MARK) + 8
-    return json.loads(data[start:start + int.from_bytes(data[start - 8:start], "big")])
 
 
 def old(values, kind=0, steps=500, epoch=0, sampling=None, epochs=0):

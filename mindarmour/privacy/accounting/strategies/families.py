@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.signal import lfilter
 
+from mindarmour.privacy.accounting.strategies.filters import lfilter
 from mindarmour.privacy.accounting.strategies.sensitivity import reshuffled_energy, spaced_energy, spaced_starts
 from mindarmour.utils import _validate
 

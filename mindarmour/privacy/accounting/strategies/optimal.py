@@ -13,10 +13,10 @@ from typing import Callable
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.signal import lfilter
 from scipy.special import expit, logit
 
 from mindarmour.privacy.accounting.strategies.families import Buffered, InverseToeplitz, Strategy, Toeplitz
+from mindarmour.privacy.accounting.strategies.filters import lfilter
 from mindarmour.privacy.accounting.strategies.sensitivity import spaced_energy, spaced_starts
 from mindarmour.utils import _validate
 

@@ -218,7 +218,7 @@ class Monitor(Callback):
     def _remarks(self, spent):
         """Lines about all figures."""
         event = self.ledger.entries[-1].event
-        if event.sampling.kind == SHUFFLE:
+        if event.sampling.kind == SHUFFLE and isinstance(event, StepEvent):
             if self._beside and self._targets.delta is not None:
                 yield self._statement(shuffle_lower_bound(self.ledger.entries, self._targets.delta), True)
             yield f"with Poisson sampling it would be {self._poisson_figure()} (assumption, not this run)"
