@@ -8,7 +8,20 @@ from mindarmour.privacy.accounting.strategies.sensitivity import matrix_sensitiv
 _OPTIMAL = ("decaying", "inverse_square_root", "optimal_buffered", "optimal_inverse", "optimal_toeplitz", "square_root",
             "total_error")
 
-__all__ = ["Buffered", "InverseToeplitz", "Strategy", "Toeplitz", "matrix_sensitivity", *_OPTIMAL]
+__all__ = [
+    "Buffered",
+    "InverseToeplitz",
+    "Strategy",
+    "Toeplitz",
+    "decaying",
+    "inverse_square_root",
+    "matrix_sensitivity",
+    "optimal_buffered",
+    "optimal_inverse",
+    "optimal_toeplitz",
+    "square_root",
+    "total_error",
+]
 
 
 def __getattr__(name: str) -> Any:
