@@ -186,7 +186,10 @@ class Accountant:
         """Delta as a function of an array of epsilons."""
         something = bool(total.costs or total.releases)
         if self._accountant == "pld" and something and not pld.refusal(total) and not total.unprotected:
-            return pld.tightest_curve(total, epsilon_of(total, 1e-3))
+            scale = epsilon_of(total, 1e-3)
+            curve = None if math.isinf(scale) else pld.tightest_curve(total, scale)
+            if curve is not None:
+                return curve
         return np.vectorize(lambda epsilon: delta_of(total, epsilon, self._accountant, self._conversion))
 
     def _compose(self, entries):
@@ -235,7 +238,7 @@ def epsilon_of(total, delta, accountant="rdp", conversion="improved"):
             else math.inf for rho, spare in _rhos(total))
     bounds = [smallest_epsilon(lambda epsilon: delta_of(total, epsilon, "rdp", conversion), delta)] \
         if _two_sided(total) else _rdp_epsilons(total, delta, conversion)
-    if conversion == "improved" and total.participations_known:
+    if conversion == "improved" and total.unamplified_known:
         bounds.append(epsilon_of_gaussian(math.sqrt(total.squared_mu), delta))
     return min(bounds)
 
@@ -251,7 +254,7 @@ def delta_of(total, epsilon, accountant="rdp", conversion="improved"):
     # where the left-out part may stand on either side, exp(epsilon) multiplies the other one
     factor = 1 + math.exp(min(epsilon, 700.0)) if _two_sided(total) else 1.0
     bounds = [first + factor * total.excess if total.excess else first, second]
-    if conversion == "improved" and total.participations_known:
+    if conversion == "improved" and total.unamplified_known:
         bounds.append(delta_of_gaussian(math.sqrt(total.squared_mu), epsilon))
     return min(1.0, stated_delta + min(bounds))
 
@@ -276,19 +279,24 @@ def _rdp_epsilons(total, delta, conversion):
 def _epsilon_by_pld(total, delta, bound):
     """(epsilon, note): the smaller of the PLD's answer and another accountant's `bound`."""
     reason = pld.refusal(total)
-    if reason or total.exact or total.unprotected or bound == 0:
+    # an infinite bound says that the releases state more delta than is asked for
+    if reason or total.exact or total.unprotected or bound == 0 or math.isinf(bound):
         return bound, reason
-    epsilon, grid = pld.tightest_epsilon(total, delta, bound)
-    return epsilon, f"value grid {grid:.2g}"
+    return _with_grid(*pld.tightest_epsilon(total, delta, bound))
 
 
 def _delta_by_pld(total, epsilon, bound):
     reason = pld.refusal(total)
     if reason or total.exact or total.unprotected or bound == 0:
         return bound, reason
-    scale = epsilon_of(total, max(bound, 1e-12))
-    delta, grid = pld.tightest_delta(total, epsilon, bound, scale)
-    return delta, f"value grid {grid:.2g}"
+    scale = epsilon_of(total, min(max(bound, 1e-12), 0.5))
+    if math.isinf(scale):
+        return bound, ""
+    return _with_grid(*pld.tightest_delta(total, epsilon, bound, scale))
+
+
+def _with_grid(value, grid):
+    return value, "the PLD library failed, so this is the RDP bound" if math.isnan(grid) else f"value grid {grid:.2g}"
 
 
 def _two_sided(total):

@@ -18,7 +18,7 @@ from mindarmour.privacy.accounting.planning import plan_sampling, planned_entrie
 from mindarmour.privacy.accounting.sampling import CYCLIC_POISSON, steps_of_epoch
 from mindarmour.utils import _validate
 
-_LARGEST_MULTIPLIER = 1e6
+_LARGEST_MULTIPLIER = 1e30
 _SMALLEST_MULTIPLIER = 1e-3
 _MOST_STEPS = 10 ** 12
 _PLD_TOLERANCE = 2e-3
@@ -40,7 +40,7 @@ def noise_multiplier_for(epsilon, delta, sampling, steps, accountant="rdp", unit
         float.
 
     Raises:
-        ValueError: If no noise multiplier up to a million is enough.
+        ValueError: If no noise multiplier up to 1e30 is enough.
 
     Examples:
         >>> from mindarmour.privacy.accounting.calibration import noise_multiplier_for
@@ -74,7 +74,7 @@ def noise_multiplier_for_event(epsilon, delta, event, steps, steps_per_epoch, ac
         float.
 
     Raises:
-        ValueError: If no noise multiplier up to a million is enough, or if what else is released costs more than the
+        ValueError: If no noise multiplier up to 1e30 is enough, or if what else is released costs more than the
             budget by itself.
     """
     epsilon, judge = _budget(epsilon), Accountant(check_delta(delta), accountant)
@@ -194,7 +194,7 @@ def smallest_multiplier(cost, limit, tolerance, start=1.0):
         start (float): Where to begin.
 
     Raises:
-        ValueError: If no multiplier up to a million keeps the limit.
+        ValueError: If no multiplier up to 1e30 keeps the limit.
     """
     low, high = _bracket(cost, limit, start)
     for count in itertools.count(1):

@@ -42,6 +42,8 @@ from mindarmour.privacy.accounting.ledger import LedgerEntry
 # Up to this many distinct noise levels are accounted exactly; more are rounded down onto a logarithmic grid,
 # which is sound (more noise is post-processing) and costs about 0.3 percent of epsilon.
 EXACT_LEVELS = 64
+# The best order of a plain Gaussian is the root of 2 ln(1 / delta) / mu^2; this is 2 ln(1 / delta) at 1e-11.
+_BEST_ORDER = 50.0
 
 
 class Composition:
@@ -168,7 +170,8 @@ class Composition:
         if self._exact:
             known, (costs, counts) = curves_at(self.orders), zip(*self.costs)
             total += np.tensordot(np.array(counts, float), np.array([known(cost) for cost in costs]), 1)
-        return total + sum(count * event.rdp(self.orders) for event, count in self.releases)
+        with np.errstate(over="ignore"):
+            return total + sum(count * event.rdp(self.orders) for event, count in self.releases)
 
     @property
     def excess(self):
@@ -202,9 +205,19 @@ class Composition:
         return math.isinf(self.squared_mu) or math.isinf(self.released[0])
 
     @property
-    def participations_known(self):
-        """Every record took part a known number of times, in Gaussian mechanisms and nothing else."""
-        return not self._releases and all(cost.kind in (FULL, BALLS_IN_BINS) for cost in self._exact)
+    def unamplified_known(self):
+        """One plain Gaussian mechanism of `squared_mu` bounds the whole run.
+
+        A batch that may hold the record is a mixture of pairs that differ by the sensitivity or not at all, and costs
+        at most what the differing pair costs. That fails where a batch is cut and the record displaces another one.
+        """
+        if self._releases:
+            return False
+        if all(cost.kind in (FULL, BALLS_IN_BINS) for cost in self._exact):
+            return True
+        # where Renyi orders reach the best one, their bound is no larger
+        beyond = self.squared_mu * max(self.orders) ** 2 < _BEST_ORDER
+        return beyond and not any(cost.overflow and cost.overflow.distance > 1 for cost in self._exact)
 
     @property
     def exact(self):

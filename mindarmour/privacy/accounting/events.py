@@ -219,7 +219,7 @@ class StepEvent(Event):
         if self.count_multiplier is not None:
             further = sensitivity / sensitivity_of(self.examples_per_unit, self.sampling.relation)
             inverse = math.hypot(inverse, further / self.count_multiplier)
-        return 1 / inverse
+        return 1 / max(inverse, 1 / _ENDLESS)
 
     def spread_under(self, relation: str) -> float:
         """How many times the radius of the ball of contributions fits into what the multiplier is relative to.
@@ -229,6 +229,9 @@ class StepEvent(Event):
         """
         return sensitivity_of(self.examples_per_unit, relation) / sensitivity_of(self.examples_per_unit, ADD_OR_REMOVE)
 
+
+# More noise than this counts as this much: squares stay inside the range of float.
+_ENDLESS = 1e100
 
 # A release of one record (local differential privacy) or of one client's whole update: nothing is sampled,
 # and the neighbour is any other record or update.
@@ -295,9 +298,10 @@ class ReleaseEvent(Event):
         if math.isinf(self.epsilon):
             return np.full_like(orders, math.inf)
         log_yes, log_no = -np.logaddexp(0, -self.epsilon), -np.logaddexp(0, self.epsilon)
-        same = orders * log_yes + (1 - orders) * log_no
-        other = orders * log_no + (1 - orders) * log_yes
-        return np.maximum(np.logaddexp(same, other), 0) / (orders - 1)
+        with np.errstate(over="ignore"):
+            same = orders * log_yes + (1 - orders) * log_no
+            other = orders * log_no + (1 - orders) * log_yes
+            return np.maximum(np.logaddexp(same, other), 0) / (orders - 1)
 
 
 def basic_composition(entries: Any) -> tuple[float, float]:

@@ -23,6 +23,8 @@ from mindarmour.privacy.accounting.sampling import settle
 from mindarmour.privacy.errors import LedgerMismatchError
 from mindarmour.utils import _validate
 
+_MOST_STEPS = 2 ** 63 - 1
+
 
 @dataclass(frozen=True)
 class LedgerEntry:
@@ -46,7 +48,7 @@ class LedgerEntry:
 
     def __post_init__(self) -> None:
         settle(self, event=_validate.instance("event", self.event, Event),
-               steps=_validate.integer("steps", self.steps, low=1),
+               steps=_validate.integer("steps", self.steps, low=1, high=_MOST_STEPS),
                epoch=_validate.integer("epoch", self.epoch, low=0))
 
 
@@ -194,7 +196,7 @@ class Ledger:
             steps (int): How many, at least 0.
         """
         _validate.instance("event", event, Event)
-        steps = _validate.integer("steps", steps, low=0)
+        steps = _validate.integer("steps", steps, low=0, high=_MOST_STEPS)
         with self._held:
             if event.sampling.kind not in PER_EPOCH:
                 self._append(event, steps, 0)

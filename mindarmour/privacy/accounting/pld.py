@@ -75,6 +75,8 @@ def tightest_curve(total, scale, seconds=SECONDS):
         return composed.get_delta_for_epsilon(0.0)
 
     _refine(total, evaluate, 1.0, scale, seconds)
+    if not chosen:
+        return None
     return lambda epsilons: np.asarray(chosen[0].get_delta_for_epsilon(np.asarray(epsilons)))
 
 
@@ -86,7 +88,14 @@ def _refine(total, evaluate, bound, scale, seconds):
     first = max(scale, 1e-3) / (20 * math.sqrt(sum(count for _, count in parts)))
     best, interval = bound, min(first, 100.0)
     while True:
-        value = evaluate(_composed(parts, interval))
+        try:
+            with np.errstate(all="ignore"):
+                value = evaluate(_composed(parts, interval))
+        except (ArithmeticError, ValueError, IndexError, MemoryError):
+            # the library's own arithmetic has ends; what was found before them holds
+            return best, interval * _REFINEMENT if best < bound else math.nan
+        if not value >= 0:
+            return best, interval * _REFINEMENT if best < bound else math.nan
         settled = abs(best - value) <= TOLERANCE * value and value < bound
         best = min(best, value)
         now = _clock(seconds)

@@ -125,7 +125,8 @@ def delta_from_rdp(rdp, orders, epsilon, conversion="improved"):
     rdp, orders = _check_curve(rdp, orders)
     epsilon = _validate.real("epsilon", epsilon, low=0, closed="low")
     _validate.choice("conversion", conversion, CONVERSIONS)
-    exponents = (orders - 1) * (rdp - epsilon)
+    with np.errstate(over="ignore"):
+        exponents = (orders - 1) * (rdp - epsilon)
     if conversion == "improved":
         exponents += (orders - 1) * np.log1p(-1 / orders) - np.log(orders)
         exponents = np.minimum(exponents, 0.5 * np.log(-np.expm1(-np.maximum(rdp, 1e-320))))
@@ -163,7 +164,7 @@ def _improved_epsilon(rdp, orders, delta):
 
 
 def _gaussian(multiplier, orders):
-    square = multiplier ** 2
+    square = multiplier * multiplier
     return orders / (2 * square) if square > 0 else np.full(orders.shape, np.inf)
 
 

@@ -57,7 +57,8 @@ def epsilon_from_zcdp(rho, delta, conversion="improved"):
     # refine around the order of the classic conversion, where the minimum is close by
     excess = np.concatenate([_EXCESS, math.sqrt(-math.log(delta) / rho) * np.linspace(0.5, 2.0, 2001)])
     order = 1 + excess
-    values = rho * order + np.log(excess / order) - (math.log(delta) + np.log(order)) / excess
+    with np.errstate(over="ignore"):
+        values = rho * order + np.log(excess / order) - (math.log(delta) + np.log(order)) / excess
     return max(0.0, min(classic, float(values.min())))
 
 
@@ -72,7 +73,8 @@ def delta_from_zcdp(rho, epsilon, conversion="improved"):
         return math.exp(-max(0.0, epsilon - rho) ** 2 / (4 * rho))
     excess = np.concatenate([_EXCESS, max(1e-8, (epsilon - rho) / (2 * rho)) * np.linspace(0.5, 2.0, 2001)])
     order = 1 + excess
-    exponents = excess * (rho * order - epsilon + np.log(excess / order)) - np.log(order)
+    with np.errstate(over="ignore"):
+        exponents = excess * (rho * order - epsilon + np.log(excess / order)) - np.log(order)
     return float(np.exp(min(0.0, exponents.min())))
 
 

@@ -18,7 +18,7 @@ def multiplier_for_budget(epsilon, delta, epochs, dataset, plan, accountant="rdp
         float. Everything else that the run releases (the count of an adaptive bound) is part of the budget.
 
     Raises:
-        ValueError: No noise multiplier up to a million keeps the budget; with an adaptive bound, its count alone
+        ValueError: No noise multiplier up to 1e30 keeps the budget; with an adaptive bound, its count alone
             may exceed it.
     """
     epochs = _validate.integer("epochs", epochs, low=1)
