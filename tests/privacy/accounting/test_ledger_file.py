@@ -29,12 +29,12 @@ def test_a_file_of_the_first_version_says_what_it_said():
     assert [segment.run for segment in ledger.segments] == ["00aa", "11bb"]
     assert ledger.segments[1].note == "weights from a public model"
     for accountant, epsilon in expected["all"].items():
-        assert privacy_spent(ledger.entries, 1e-5, accountant).epsilon == pytest.approx(epsilon, rel=1e-12)
+        assert privacy_spent(ledger.entries, 1e-5, accountant).epsilon == pytest.approx(epsilon, rel=1e-7)
     for key, epsilons in expected["entries"].items():
         accountant, relation = key.split()
         relation = None if relation == "None" else relation
         read = [privacy_spent((entry,), 1e-5, accountant, relation=relation).epsilon for entry in ledger.entries]
-        assert read == pytest.approx(epsilons, rel=1e-12)
+        assert read == pytest.approx(epsilons, rel=1e-6)  # integrals are finer than they were
     assert not any(entry.event.note for entry in ledger.entries)
     units = [entry.event.unit for entry in ledger.entries]
     assert units[3:5] == ["micro-batch of 8 examples", "example (4 views)"] and units[-3:] == [
