@@ -2,9 +2,13 @@
 
 Each function returns the checked value. Booleans are never numbers here, NaN is never in a range.
 """
+from __future__ import annotations
+
 import math
 import numbers
 import sys
+from collections.abc import Collection
+from typing import Any, Optional, Union
 
 _LARGEST = int(sys.float_info.max)
 
@@ -13,7 +17,8 @@ def _refuse(name, value, requirement, error):
     raise error(f"{name} must be {requirement}, but got {value!r} ({type(value).__name__}).")
 
 
-def real(name, value, *, low=-math.inf, high=math.inf, closed="neither", strict_float=False):
+def real(name: str, value: Any, *, low: float = -math.inf, high: float = math.inf, closed: str = "neither",
+         strict_float: bool = False) -> float:
     """A finite number between `low` and `high`.
 
     Args:
@@ -36,7 +41,8 @@ def real(name, value, *, low=-math.inf, high=math.inf, closed="neither", strict_
     return float(value)
 
 
-def integer(name, value, *, low=None, high=None, bool_error=TypeError):
+def integer(name: str, value: Any, *, low: Optional[int] = None, high: Optional[int] = None,
+            bool_error: type[Exception] = TypeError) -> int:
     """A whole number in [low, high]."""
     if isinstance(value, bool):
         _refuse(name, value, "an int", bool_error)
@@ -51,7 +57,7 @@ def integer(name, value, *, low=None, high=None, bool_error=TypeError):
     return int(value)
 
 
-def choice(name, value, allowed, error=ValueError):
+def choice(name: str, value: Any, allowed: Collection, error: type[Exception] = ValueError) -> Any:
     """One of a few names."""
     for item in allowed:
         texts = isinstance(value, str) and isinstance(item, str)  # a member of a Word is met by its plain string
@@ -61,7 +67,7 @@ def choice(name, value, allowed, error=ValueError):
     return None
 
 
-def instance(name, value, kinds, description=None):
+def instance(name: str, value: Any, kinds: Union[type, tuple], description: Optional[str] = None) -> Any:
     """An instance of `kinds` (a class or a tuple of classes)."""
     if not isinstance(value, kinds):
         names = description or " or ".join(k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,)))
@@ -69,6 +75,6 @@ def instance(name, value, kinds, description=None):
     return value
 
 
-def boolean(name, value):
+def boolean(name: str, value: Any) -> bool:
     """True or False, nothing that merely behaves like it."""
     return instance(name, value, bool)

@@ -1,4 +1,8 @@
 """A Cell that is one compiled graph in both of MindSpore's modes."""
+from __future__ import annotations
+
+from typing import Any
+
 from mindspore import nn
 
 from mindarmour.utils.mindspore_internals import no_gradient
@@ -12,6 +16,6 @@ class Compiled(nn.Cell):
     where an operator has no second derivative. Nobody differentiates these Cells, so they say so.
     """
 
-    def __call__(self, *inputs):
+    def __call__(self, *inputs: Any) -> Any:
         with no_gradient():
             return super().__call__(*inputs)

@@ -4,7 +4,10 @@ References:
     Wang, Bovik, Sheikh, Simoncelli (2004), "Image quality assessment: from error visibility to structural
     similarity", equation 13.
 """
+from __future__ import annotations
+
 import math
+from typing import Optional
 
 import numpy as np
 from scipy.ndimage import uniform_filter
@@ -28,7 +31,7 @@ def _pair(a, b):
     return a64, b64
 
 
-def infer_data_range(a, b):
+def infer_data_range(a: np.ndarray, b: np.ndarray) -> float:
     """Span of the values two images may take, where their type or their values leave no doubt.
 
     Integers span their type; floats inside [0, 1] span 1 and floats inside [-1, 1] span 2.
@@ -84,7 +87,8 @@ def _ssim_channel(a, b, data_range):
     return (numerator / denominator)[border:-border, border:-border].mean()
 
 
-def compute_ssim(a, b, data_range=None, *, channel_axis=None):
+def compute_ssim(a: np.ndarray, b: np.ndarray, data_range: Optional[float] = None, *,
+                 channel_axis: Optional[int] = None) -> float:
     """Structural similarity of two images: 1 for equal images, near 0 for unrelated ones.
 
     Equal to scikit-image's `structural_similarity` with its default 7x7 window and the same data range; a
@@ -121,7 +125,7 @@ def compute_ssim(a, b, data_range=None, *, channel_axis=None):
     return float(np.mean([_ssim_channel(x, y, span) for x, y in zip(a64, b64)]))
 
 
-def compute_psnr(a, b, data_range=None):
+def compute_psnr(a: np.ndarray, b: np.ndarray, data_range: Optional[float] = None) -> float:
     """Peak signal-to-noise ratio of two images in decibels: larger is closer, infinite for equal images.
 
     Args:

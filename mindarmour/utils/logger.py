@@ -1,5 +1,8 @@
 """The suite's logger, behind the documented `LogUtil` singleton."""
+from __future__ import annotations
+
 import logging
+from typing import Any, Union
 
 _FORMAT = ("[%(levelname)s] %(name)s(%(process)d:%(thread)d,%(processName)s):%(asctime)s "
            "[%(filename)s:%(lineno)d] %(message)s")
@@ -21,7 +24,7 @@ class LogUtil:
         raise SyntaxError("LogUtil is a singleton: call LogUtil.get_instance().")
 
     @classmethod
-    def get_instance(cls):
+    def get_instance(cls) -> LogUtil:
         """The one instance."""
         if cls._instance is None:
             instance = object.__new__(cls)
@@ -34,11 +37,11 @@ class LogUtil:
             cls._instance = instance
         return cls._instance
 
-    def set_level(self, level):
+    def set_level(self, level: Union[int, str]) -> None:
         """Set the level, by name ('INFO') or number; an unknown level raises ValueError."""
         self._logger.setLevel(level)
 
-    def add_handler(self, handler):
+    def add_handler(self, handler: logging.Handler) -> None:
         """Send records to one more `logging.Handler`."""
         if not isinstance(handler, logging.Handler):
             raise ValueError(f"handler must be a logging.Handler, but got {type(handler).__name__}.")
@@ -48,18 +51,18 @@ class LogUtil:
         # stacklevel 3: the caller of debug/info/warn/error; without args a '%' in the text is literal
         self._logger.log(level, f"[%s] {msg}" if args else "[%s] %s", tag, *(args or (msg,)), stacklevel=3)
 
-    def debug(self, tag, msg, *args):
+    def debug(self, tag: str, msg: str, *args: Any) -> None:
         """Log at DEBUG."""
         self._log(logging.DEBUG, tag, msg, args)
 
-    def info(self, tag, msg, *args):
+    def info(self, tag: str, msg: str, *args: Any) -> None:
         """Log at INFO."""
         self._log(logging.INFO, tag, msg, args)
 
-    def warn(self, tag, msg, *args):
+    def warn(self, tag: str, msg: str, *args: Any) -> None:
         """Log at WARNING."""
         self._log(logging.WARNING, tag, msg, args)
 
-    def error(self, tag, msg, *args):
+    def error(self, tag: str, msg: str, *args: Any) -> None:
         """Log at ERROR."""
         self._log(logging.ERROR, tag, msg, args)

@@ -2,6 +2,11 @@
 
 `compute_ssim` and `compute_psnr` live in `mindarmour.utils.image_metrics`, which needs no MindSpore.
 """
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -37,7 +42,7 @@ class WithLossCell(nn.Cell):
         >>> cell = WithLossCell(nn.Dense(4, 3), nn.CrossEntropyLoss())
     """
 
-    def __init__(self, network, loss_fn):
+    def __init__(self, network: nn.Cell, loss_fn: nn.Cell) -> None:
         super().__init__(auto_prefix=False)
         self._network = network
         self._loss_fn = loss_fn
@@ -73,7 +78,7 @@ class GradWrapWithLoss(nn.Cell):
         (2, 4)
     """
 
-    def __init__(self, network):
+    def __init__(self, network: nn.Cell) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
         self._gradient = ms.grad(network, 0)
@@ -107,7 +112,7 @@ class GradWrap(nn.Cell):
         (2, 4)
     """
 
-    def __init__(self, network):
+    def __init__(self, network: nn.Cell) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
         self._gradient = ops.GradOperation(sens_param=True)
@@ -116,7 +121,7 @@ class GradWrap(nn.Cell):
         return self._gradient(self.network)(*data)
 
 
-def to_tensor_tuple(inputs_ori):
+def to_tensor_tuple(inputs_ori: Any) -> tuple:
     """Arrays as a tuple of Tensors.
 
     Args:
@@ -135,7 +140,7 @@ def to_tensor_tuple(inputs_ori):
     return tuple(item if isinstance(item, Tensor) else Tensor(np.asarray(item)) for item in several)
 
 
-def jacobian_matrix(grad_wrap_net, inputs, num_classes):
+def jacobian_matrix(grad_wrap_net: nn.Cell, inputs: Any, num_classes: int) -> np.ndarray:
     """Gradient of each class score of a classifier with respect to its inputs.
 
     Args:
@@ -164,7 +169,8 @@ def jacobian_matrix(grad_wrap_net, inputs, num_classes):
     return np.asarray(rows)
 
 
-def jacobian_matrix_for_detection(grad_wrap_net, inputs, num_boxes, num_classes):
+def jacobian_matrix_for_detection(grad_wrap_net: nn.Cell, inputs: Any, num_boxes: int,
+                                  num_classes: int) -> np.ndarray:
     """Gradient of each box's class scores of a detector with respect to its first input.
 
     Args:
@@ -188,7 +194,7 @@ def jacobian_matrix_for_detection(grad_wrap_net, inputs, num_boxes, num_classes)
     return np.asarray(rows).reshape(num_boxes, num_classes, batch, -1)
 
 
-def calculate_iou(box_i, box_j):
+def calculate_iou(box_i: Sequence, box_j: Sequence) -> float:
     """Intersection over union of two boxes (y1, x1, y2, x2), 0 where both are empty.
 
     Examples:
@@ -205,7 +211,7 @@ def calculate_iou(box_i, box_j):
     return common / union if union else 0.0
 
 
-def calculate_lp_distance(original_image, compared_image):
+def calculate_lp_distance(original_image: np.ndarray, compared_image: np.ndarray) -> tuple:
     """Relative distances of an image from its original.
 
     Args:

@@ -1,9 +1,15 @@
 """Refuse ranks that start with different plans, data or weights."""
+from __future__ import annotations
+
 import hashlib
+from collections.abc import Iterable
+from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, ops
+from mindspore import Parameter, Tensor, ops
+
+from mindarmour.privacy.diff_privacy.parallel.ranks import Ranks
 
 _DIGEST_WORDS = 4
 _TEXT_WORDS = 64
@@ -14,12 +20,12 @@ _PART_FACTS = {
 }
 
 
-def digest_of(array):
+def digest_of(array: np.ndarray) -> str:
     """Short fingerprint of an array's bytes."""
     return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).hexdigest()
 
 
-def plan_facts(plan):
+def plan_facts(plan: Any) -> dict[str, Any]:
     """What a plan says, for `require_agreement`."""
     facts = {"world": plan.ranks.world, "noise_placement": plan.ranks.noise_placement, "norm_bound": plan.norm_bound,
              "micro_batches": plan.micro_batches, "physical_batch_size": plan.physical_batch_size,
@@ -31,7 +37,7 @@ def plan_facts(plan):
     return facts
 
 
-def parameter_facts(parameters):
+def parameter_facts(parameters: Iterable[Parameter]) -> dict[str, str]:
     """Fingerprint of each Parameter, for `require_agreement`."""
     facts = {}
     for parameter in parameters:
@@ -40,7 +46,7 @@ def parameter_facts(parameters):
     return facts
 
 
-def require_agreement(ranks, facts):
+def require_agreement(ranks: Ranks, facts: dict[str, Any]) -> None:
     """Compare facts of all ranks; a collective call that every rank must make.
 
     Args:

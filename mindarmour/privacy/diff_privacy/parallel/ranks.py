@@ -6,11 +6,15 @@ References:
     Dwork, Kenthapadi, McSherry, Mironov, Naor 2006, "Our data, ourselves: privacy via distributed noise
     generation": shares of Gaussian noise whose variances add up.
 """
+from __future__ import annotations
+
 import contextlib
 import math
 import signal
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Optional
 
 import mindspore as ms
 import numpy as np
@@ -48,17 +52,17 @@ class Ranks:
     world: int = 1
     noise_placement: str = EVERY_RANK
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _validate.integer("world", self.world, low=1)
         _validate.integer("rank", self.rank, low=0, high=self.world - 1)
         _validate.choice("noise_placement", self.noise_placement, PLACEMENTS)
 
     @property
-    def noise_share(self):
+    def noise_share(self) -> float:
         """Factor on this rank's standard normals: over the ranks, the variances of each element add up to 1."""
         return 1 / math.sqrt(self.world) if self.noise_placement == EVERY_RANK else 1.0
 
-    def normals(self, source, step, shapes):
+    def normals(self, source: Any, step: int, shapes: Sequence) -> list[np.ndarray]:
         """This rank's standard normals of a step, before `noise_share`; zeros where it adds no noise."""
         source = source.of_rank(self.rank)
         if self.noise_placement == EVERY_RANK:
@@ -80,16 +84,16 @@ class Ranks:
         return [(min(max(start - first, 0), size), min(max(stop - first, 0), size))
                 for first, size in zip(firsts, sizes)]
 
-    def rank_sum(self, shapes):
+    def rank_sum(self, shapes: Sequence) -> Optional[RankSum]:
         """A cell that sums tensors of these shapes over the ranks; None in a world of one."""
         return None if self.world == 1 else RankSum(shapes)
 
-    def step_sum(self, shapes):
+    def step_sum(self, shapes: Sequence) -> Optional[StepSum]:
         """The cell that joins what the ranks computed in one training step; None in a world of one."""
         return None if self.world == 1 else StepSum(shapes)
 
     @contextlib.contextmanager
-    def explain_lost(self, what):
+    def explain_lost(self, what: str) -> Iterator[None]:
         """Say which part of the training failed, and what to do, when another rank did not take part in it."""
         try:
             yield
@@ -101,7 +105,7 @@ class Ranks:
                                f"checkpoint: its ledger holds the privacy spent up to it.") from error
 
 
-def current_ranks(noise_placement=EVERY_RANK):
+def current_ranks(noise_placement: str = EVERY_RANK) -> Ranks:
     """The ranks of the running job, from MindSpore's parallel mode.
 
     Raises:
@@ -117,14 +121,14 @@ def current_ranks(noise_placement=EVERY_RANK):
     return Ranks(get_rank(), get_group_size(), noise_placement)
 
 
-def refuse_several_ranks(what):
+def refuse_several_ranks(what: str) -> None:
     """Raise ValueError if several ranks train together: `what` would noise each rank's update for itself."""
     if current_ranks().world > 1:
         raise ValueError(f"{what} serves one process: under data parallelism the ranks' weights would drift apart. Use "
                          f"DPModel, or clipped_gradient_fn with an optimizer from DPOptimizerClassFactory.")
 
 
-def is_main_rank():
+def is_main_rank() -> bool:
     """Whether this process is the one that prints and writes files: rank 0, or the only one."""
     return ms.get_auto_parallel_context("parallel_mode") == "stand_alone" or current_ranks().rank == 0
 
@@ -138,7 +142,7 @@ def is_main_rank():
 
 
 @contextlib.contextmanager
-def outlive_sigterm(ranks):
+def outlive_sigterm(ranks: Ranks) -> Iterator[None]:
     """Turn the SIGTERM that MindSpore sends to a rank whose peer has died into an error that says so.
 
     A second SIGTERM ends the process as usual. Does nothing in a world of one or outside of the main thread.

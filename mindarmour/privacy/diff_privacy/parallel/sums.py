@@ -1,8 +1,12 @@
 """Sums over ranks, in the same order on every rank."""
+from __future__ import annotations
+
 import math
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import mindspore as ms
-from mindspore import nn, ops
+from mindspore import Parameter, nn, ops
 
 # Elements summed by one AllReduce: large enough to be limited by bandwidth, small beside the gradients of a model
 # for which the copy would matter.
@@ -26,7 +30,7 @@ class RankSum(nn.Cell):
         ``Ascend`` ``GPU`` ``CPU``
     """
 
-    def __init__(self, shapes, bucket_size=_BUCKET):
+    def __init__(self, shapes: Sequence, bucket_size: int = _BUCKET) -> None:
         super().__init__(auto_prefix=False)
         self.all_reduce = ops.AllReduce(ops.ReduceOp.SUM)
         self.shapes = tuple(tuple(shape) for shape in shapes)
@@ -63,7 +67,7 @@ class StepSum(nn.Cell):
         tuple, (sums, fraction, loss, bad) of all ranks together.
     """
 
-    def __init__(self, shapes):
+    def __init__(self, shapes: Sequence) -> None:
         super().__init__(auto_prefix=False)
         self.sum = RankSum([*shapes, (4,)])
 
@@ -73,7 +77,7 @@ class StepSum(nn.Cell):
         return sums[:-1], numbers[0], numbers[1] / ops.maximum(numbers[3], 1.0), numbers[2]
 
 
-def buckets_of(sizes, bucket_size):
+def buckets_of(sizes: Sequence[int], bucket_size: int) -> tuple[tuple[tuple[int, int, int], ...], ...]:
     """Consecutive tensors that share a bucket: per bucket, (index, start, stop) of each inside it."""
     buckets, current, filled = [], [], 0
     for i, size in enumerate(sizes):
@@ -85,7 +89,7 @@ def buckets_of(sizes, bucket_size):
     return (*buckets, tuple(current))
 
 
-def broadcast_parameters(ranks, parameters):
+def broadcast_parameters(ranks: Any, parameters: Iterable[Parameter]) -> None:
     """Give every rank rank 0's values of the float and int32 Parameters (others are left to the agreement)."""
     if ranks.world == 1:
         return
