@@ -194,9 +194,11 @@ def test_a_rank_whose_peer_died_says_so_and_keeps_checkpoint_and_ledger(killed):
 
 
 def test_restart_continues_with_the_spent_budget(graph, killed):
+    # the step in which the peer died was recorded before it ran; no checkpoint shows weights that saw it
+    saved = killed["steps"] - 1
     for found in graph:
-        assert found["resumed_from"] == killed["steps"]
-        assert found["resumed_steps"] == killed["steps"] + 2 * round(RECORDS / BATCH)
+        assert found["resumed_from"] == saved
+        assert found["resumed_steps"] == saved + 2 * round(RECORDS / BATCH)
         assert found["resumed_epsilon"] > 0
 
 

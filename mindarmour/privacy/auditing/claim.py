@@ -55,7 +55,7 @@ def claim_of_entries(entries: tuple[LedgerEntry, ...], delta: float, accountant:
         >>> ledger.record(StepEvent(Sampling("poisson", 4000, 400, "add-or-remove"), 1.0), steps=10)
         >>> claim = claim_of_ledger(ledger, 1e-5, "rdp")
         >>> round(claim.statement.epsilon, 2), claim.curve.tpr_at(0.01) < 0.1
-        (2.46, True)
+        (3.44, True)
     """
     accountant = best_accountant() if accountant is None else accountant
     statement = privacy_spent(entries, delta, accountant, relation=relation)

@@ -41,7 +41,7 @@ class AuditPlan:
     Examples:
         >>> plan = AuditPlan.for_claim(canaries=1000, epsilon=4.0, delta=1e-5)
         >>> plan.bound_guesses, round(plan.ceiling, 2), round(plan.expected, 1)
-        (82, 3.29, 1.5)
+        (108, 3.57, 1.5)
     """
 
     canaries: int

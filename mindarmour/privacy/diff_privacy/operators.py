@@ -4,7 +4,8 @@ Compile time asks for them. Each method of a Tensor leads through several Python
 turn of a loop over a tuple is compiled as a function of its own that takes the tuple apart and another one together:
 `for_each` does that outside of the graph. (Without loops LeNet-5's private step compiles a quarter faster.)
 """
-from mindspore import ops
+import mindspore as ms
+from mindspore import Tensor, ops
 
 add_all = ops.AddN()
 add_up = ops.ReduceSum()
@@ -28,6 +29,15 @@ smaller = ops.Minimum()
 square_root = ops.Sqrt()
 zero_if_not_finite = ops.NanToNum(0.0, 0.0, 0.0)
 zeros_like = ops.ZerosLike()
+
+
+def constant(value):
+    """A number of a graph as a Tensor.
+
+    MindSpore takes Python floats that are nearly equal, as all tiny ones are to it, for one and the same when it
+    compiles a function that several layers share: it then fails, or computes with another layer's number.
+    """
+    return Tensor(value, ms.float32)
 
 
 def when(value, other):

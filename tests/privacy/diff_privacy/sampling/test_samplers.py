@@ -110,7 +110,7 @@ def test_a_resumed_seeded_run_replays_no_draw(tmp_path):
     first = model_of(dense(), 1.0)
     first.train(1, PoissonSampler(10, seed=7).dataset(columns))
     again = model_of(dense(), 1.0)
-    again.train_network.ledger = first.ledger
+    again.train_network.continue_from(first.ledger)
     dataset = PoissonSampler(10, seed=7).dataset(columns)
     again.train(1, dataset)
     assert dataset.source._position == 10

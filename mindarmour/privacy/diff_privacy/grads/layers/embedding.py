@@ -17,6 +17,7 @@ from mindarmour.privacy.diff_privacy.grads.taps import TappedCell
 from mindarmour.privacy.diff_privacy.operators import (
     add_up,
     batched_product,
+    constant,
     multiply,
     reshape,
     square_root,
@@ -51,10 +52,10 @@ class PairsGradient(UnitGradient):
         self.pair_rows, self.norm_shape = (units * positions, 1, positions), (units, positions)
         self.unit_shape, self.diagonal = (units, 1, 1), Tensor(np.eye(positions, dtype=np.float32))
         precision = precision_in_force()
-        self.gamma = 1.01 * gamma(shape[1] + 2 * positions + 8)
+        margin = 1.01 * gamma(shape[1] + 2 * positions + 8)
         if precision.is_reduced:
-            self.gamma += 6.0 * precision.matmul
-        self.lost = shape[1] * SMALLEST_NORMAL / self.gamma
+            margin += 6.0 * precision.matmul
+        self.gamma, self.lost = constant(margin), constant(shape[1] * SMALLEST_NORMAL / margin)
 
     @property
     def understatement(self):

@@ -20,6 +20,7 @@ from mindarmour.privacy.diff_privacy.operators import (
     add_up,
     at,
     batched_product,
+    constant,
     for_each,
     multiply,
     partial,
@@ -117,6 +118,10 @@ class _Factored(UnitGradient):
 class OuterProduct(_Factored):
     """One position: |a b^T|^2 = |a|^2 |b|^2, each a little larger, for what squares too small for float32 lose."""
 
+    def __init__(self, units, sizes, shape):
+        super().__init__(units, sizes, shape)
+        self.lost = tuple(constant(size * SMALLEST_NORMAL) for size in sizes[1:])
+
     @property
     def understatement(self):
         inputs, outputs = self.a_flat[1], self.b_flat[1]
@@ -125,8 +130,8 @@ class OuterProduct(_Factored):
     def squares(self, held):
         a, b = held
         inputs, outputs = self.a_flat[1], self.b_flat[1]
-        return multiply(square_norms(a, self.units, inputs) + inputs * SMALLEST_NORMAL,
-                        square_norms(b, self.units, outputs) + outputs * SMALLEST_NORMAL)
+        return multiply(square_norms(a, self.units, inputs) + self.lost[0],
+                        square_norms(b, self.units, outputs) + self.lost[1])
 
 
 class GramProduct(_Factored):
@@ -141,9 +146,10 @@ class GramProduct(_Factored):
         positions, inputs, outputs = sizes
         self.rows, self.norm_shape = (units * positions, 1, positions), (units, positions)
         self.diagonal = Tensor(np.eye(positions, dtype=np.float32))
-        self.gamma = gram_roundoff(positions, inputs, outputs)
+        margin = gram_roundoff(positions, inputs, outputs)
+        self.gamma = constant(margin)
         # what small squares lose is less than gamma times these
-        self.lost = (inputs * SMALLEST_NORMAL / self.gamma, outputs * SMALLEST_NORMAL / self.gamma)
+        self.lost = tuple(constant(size * SMALLEST_NORMAL / margin) for size in (inputs, outputs))
 
     @property
     def understatement(self):
