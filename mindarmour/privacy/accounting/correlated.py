@@ -63,7 +63,7 @@ class CorrelatedEvent(Event):
         >>> sampling = Sampling("fixed-order", 1000, 100, "zero-out", steps_per_epoch=10)
         >>> event = CorrelatedEvent(sampling, 8.0, decaying(0.9))
         >>> round(privacy_spent((LedgerEntry(event, 20, 1),), 1e-5).epsilon, 3)
-        2.236
+        1.778
     """
 
     sampling: Sampling
