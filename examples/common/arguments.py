@@ -3,6 +3,8 @@ import argparse
 
 import mindspore as ms
 
+import mindarmour  # noqa: F401 - sets oneDNN's instruction set, without which convolutions are up to fifty times slower
+
 
 def example_arguments(description, epochs, arguments=None, extend=None):
     """Parse the shared flags.

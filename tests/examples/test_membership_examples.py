@@ -89,6 +89,14 @@ def run(folder, code, *flags):
     return done.stdout
 
 
+@pytest.mark.parametrize("module", ["train", "eval"])
+def test_scripts_that_use_no_name_of_the_package_set_onednn_as_it_does(module, tmp_path):
+    code = (f"import os, sys; sys.path.insert(0, {str(SCRIPTS.parents[2])!r}); "
+            f"os.environ.pop('ONEDNN_MAX_CPU_ISA', None); "
+            f"import examples.privacy.membership_inference_attack.{module}; print(os.environ['ONEDNN_MAX_CPU_ISA'])")
+    assert run(tmp_path, ["-c", code]).split() == ["AVX2"]
+
+
 # one process each: every further one would compile the networks again
 VGG16 = """
 import sys

@@ -32,8 +32,9 @@ class World:
 WORLDS = {
     "plain": World(), "stand-in": World(stand_in=True, models=6), "stand-in of four": World(stand_in=True),
     "views": World(views=2), "stand-in, views": World(views=1, stand_in=True, models=6), "ties": World(step=4.0),
-    "stand-in, ties": World(step=4.0, stand_in=True, models=6), "imbalance": World(members=20, others=280),
-    "many members": World(members=280, others=20), "tiny": World(members=8, others=9),
+    "stand-in, ties": World(step=4.0, stand_in=True, models=6), "few values": World(step=8.0),
+    "imbalance": World(members=20, others=280), "many members": World(members=280, others=20),
+    "tiny": World(members=8, others=9),
 }
 
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import inspect
 import math
-import numbers
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -11,17 +12,25 @@ from mindarmour.privacy.errors import UnknownMechanismError
 from mindarmour.utils import _validate
 
 
-def _number(low, *, high=math.inf, open_low=False):
+def _passes(check: Callable, **limits: Any) -> Callable[[Any], bool]:
+    """Whether a value passes one of the suite's own argument checks."""
     def accepts(value):
-        above = isinstance(value, numbers.Real) and (value > low if open_low else value >= low)
-        return above and not isinstance(value, bool) and value <= high and math.isfinite(value)
-    return accepts, f"a number {'above' if open_low else 'of at least'} {low}" + (f", at most {high}" * (high < 1e9))
+        try:
+            check("value", value, **limits)
+        except (TypeError, ValueError):
+            return False
+        return True
+    return accepts
 
 
-def _whole(low):
-    def accepts(value):
-        return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= low
-    return accepts, f"an int of at least {low}"
+def _number(low, *, high=math.inf, closed="low"):
+    left, right = "[" if closed in ("low", "both") else "(", "]" if closed in ("high", "both") else ")"
+    return _passes(_validate.real, low=low, high=high, closed=closed), f"a number in {left}{low}, {high}{right}"
+
+
+def _whole(low, high=None):
+    return (_passes(_validate.integer, low=low, high=high),
+            f"an int of at least {low}" + ("" if high is None else f", at most {high}"))
 
 
 def _names(*names):
@@ -41,15 +50,18 @@ def _any_of(*rules):
 _NONE = (lambda value: value is None), "None"
 _BOOL = _kind((bool, np.bool_), "a bool")
 _FUNCTION = callable, "a function"
-_SEED = _any_of(_whole(0), _NONE, _kind(np.random.RandomState, "a numpy RandomState"))
-_SHARE = _number(0, high=1)
+_SEED = _any_of(_whole(0, 2 ** 32 - 1), _NONE, _kind(np.random.RandomState, "a numpy RandomState"))
+_POSITIVE = _number(0, closed="neither")
+_SHARE = _number(0, high=1, closed="both")
+_DECAY = _number(0, high=1)
+_INSIDE = _number(0, high=1, closed="neither")
+_FRACTION = _passes(_validate.real, low=0, high=1, closed="high", strict_float=True), "a float in (0, 1]"
+_FRACTION_BELOW_1 = _passes(_validate.real, low=0, high=1, strict_float=True), "a float in (0, 1)"
 
 
-def _is_fraction(value):
-    return isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral) and 0 < value <= 1
-
-
-_FRACTION = _is_fraction, "a float in (0, 1]"
+def _is_metric(value):
+    from sklearn.neighbors import VALID_METRICS
+    return isinstance(value, str) and value != "precomputed" and value in {*VALID_METRICS["brute"], "minkowski"}
 
 
 def _is_layers(value):
@@ -62,17 +74,17 @@ _RULES = {
         "weights": _any_of(_names("uniform", "distance"), _NONE, _FUNCTION),
         "algorithm": _names("auto", "ball_tree", "kd_tree", "brute"),
         "leaf_size": _whole(1),
-        "p": _number(0, open_low=True),
-        "metric": _any_of(_kind(str, "the name of a distance"), _FUNCTION),
+        "p": _POSITIVE,
+        "metric": _any_of((_is_metric, "the name of a distance that scikit-learn knows"), _FUNCTION),
         "metric_params": _any_of(_NONE, _kind(dict, "a dict")),
     },
     "lr": {
         "penalty": _any_of(_names("l1", "l2", "elasticnet", "none"), _NONE),
         "dual": _BOOL,
-        "tol": _number(0, open_low=True),
-        "C": _number(0, open_low=True),
+        "tol": _POSITIVE,
+        "C": _POSITIVE,
         "fit_intercept": _BOOL,
-        "intercept_scaling": _number(0, open_low=True),
+        "intercept_scaling": _POSITIVE,
         "class_weight": _any_of(_names("balanced"), _NONE, _kind(dict, "a dict")),
         "random_state": _SEED,
         "solver": _names("newton-cg", "newton-cholesky", "lbfgs", "liblinear", "sag", "saga"),
@@ -84,21 +96,21 @@ _RULES = {
         "alpha": _number(0),
         "batch_size": _any_of(_names("auto"), _whole(1)),
         "learning_rate": _names("constant", "invscaling", "adaptive"),
-        "learning_rate_init": _number(0, open_low=True),
+        "learning_rate_init": _POSITIVE,
         "power_t": _number(0),
         "max_iter": _whole(1),
         "shuffle": _BOOL,
         "random_state": _SEED,
-        "tol": _number(0, open_low=True),
+        "tol": _POSITIVE,
         "verbose": _any_of(_BOOL, _whole(0)),
         "warm_start": _BOOL,
         "momentum": _SHARE,
         "nesterovs_momentum": _BOOL,
         "early_stopping": _BOOL,
-        "validation_fraction": _number(0, high=1, open_low=True),
-        "beta_1": _SHARE,
-        "beta_2": _SHARE,
-        "epsilon": _number(0, open_low=True),
+        "validation_fraction": _INSIDE,
+        "beta_1": _DECAY,
+        "beta_2": _DECAY,
+        "epsilon": _POSITIVE,
         "n_iter_no_change": _whole(1),
         "max_fun": _whole(1),
     },
@@ -107,8 +119,8 @@ _RULES = {
         "criterion": _names("gini", "entropy", "log_loss"),
         "max_depth": _any_of(_NONE, _whole(1)),
         "min_samples_split": _any_of(_whole(2), _FRACTION),
-        "min_samples_leaf": _any_of(_whole(1), _FRACTION),
-        "min_weight_fraction_leaf": _number(0, high=0.5),
+        "min_samples_leaf": _any_of(_whole(1), _FRACTION_BELOW_1),
+        "min_weight_fraction_leaf": _number(0, high=0.5, closed="both"),
         "max_features": _any_of(_names("auto", "sqrt", "log2"), _NONE, _whole(1), _FRACTION),
         "max_leaf_nodes": _any_of(_NONE, _whole(2)),
         "min_impurity_decrease": _number(0),

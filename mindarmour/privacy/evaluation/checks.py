@@ -142,11 +142,20 @@ def checked_outputs(name: str, values: Any, ndim: int) -> np.ndarray:
 
 
 def _as_logits(name: str, array: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(array, np.finfo(array.dtype).tiny)) if are_probabilities(name, array) else array
+
+
+def are_probabilities(name: str, array: np.ndarray) -> bool:
+    """Are these outputs, classes last, probabilities? False for logits.
+
+    Raises:
+        ValueError: If they are some other numbers in [0, 1].
+    """
     if array.min() < 0 or array.max() > 1 + _SUM_TOLERANCE or array.max() == 0:
-        return array
+        return False
     sums = array.sum(axis=-1)
     if np.abs(sums - 1).max() <= _SUM_TOLERANCE:
-        return np.log(np.maximum(array, np.finfo(array.dtype).tiny))
+        return True
     raise ValueError(
         f"{name} must be logits, or probabilities that sum to 1, but all lie in [0, 1] and their rows sum to "
         f"{sums.min():.3g} to {sums.max():.3g}. The top k probabilities alone: share out what is left, "
@@ -155,6 +164,8 @@ def _as_logits(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _shape_advice(array: np.ndarray) -> str:
+    if array.ndim == 1 and array.dtype.kind in "iu":
+        return " Predicted classes alone: give np.eye(number of classes)[predicted], which serves label-only attacks."
     if array.ndim == 1 or array.shape[-1] == 1:
         return (" Two classes from one sigmoid s of shape (n, 1): give np.concatenate([1 - s, s], axis=1); from one "
                 f"logit z: np.concatenate([0 * z, z], axis=1). For anything but classification, {_SCORE_INSTEAD}.")

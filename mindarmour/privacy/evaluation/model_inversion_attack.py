@@ -1,27 +1,30 @@
 """Black-box inversion: train a decoder that turns a network's features back into its inputs."""
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Union
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
-from tqdm import tqdm
+from mindspore.dataset import Dataset
 
 from mindarmour.privacy.evaluation.forward import evaluation_state
-from mindarmour.privacy.evaluation.inversion.cell_checkpoint import (
-    checkpoint_file,
-    checkpoint_folder,
-    load_cell,
-    save_cell,
-)
 from mindarmour.privacy.evaluation.inversion.checks import check_bound, check_input_shape
 from mindarmour.privacy.evaluation.inversion.split_network import checked_output, head_of
+from mindarmour.privacy.evaluation.inversion.stand_in_training import (
+    Checkpoints,
+    image_tensor,
+    in_evaluation,
+    refuse_shared_weights,
+    train_epochs,
+)
 from mindarmour.utils import _validate as check
 from mindarmour.utils.image_metrics import compute_psnr, compute_ssim
 from mindarmour.utils.logger import LogUtil
 
 TAG = "ModelInversionAttack"
 FOLDER = "trained_inv_ckpt_file"
-SAVE_EVERY = 10
 
 
 class ModelInversionLoss(nn.Cell):
@@ -63,8 +66,8 @@ class ModelInversionAttack:
         inv_network (Cell): The decoder to train, from the feature's shape to `input_shape`.
         input_shape (Union[tuple, list]): Shape of one input, channels first.
         ckpoint_path (Union[str, Path, None]): A file '*.ckpt' is loaded into the decoder at once, and new
-            checkpoints go beside it. Any other path is the folder for new checkpoints. None loads nothing and
-            saves in './trained_inv_ckpt_file'.
+            checkpoints go beside it, numbered on from its number. Any other path is the folder for new checkpoints.
+            None loads nothing and saves in './trained_inv_ckpt_file'.
         split_layer (str): The layer whose output the attacker sees.
 
     Raises:
@@ -83,17 +86,16 @@ class ModelInversionAttack:
         >>> attack = ModelInversionAttack(victim, nn.Conv2d(4, 1, 3), (1, 8, 8), split_layer="0")
     """
 
-    def __init__(self, network, inv_network, input_shape, ckpoint_path=None, split_layer="conv1"):
+    def __init__(self, network: nn.Cell, inv_network: nn.Cell, input_shape: Union[tuple, list],
+                 ckpoint_path: Union[str, Path, None] = None, split_layer: str = "conv1") -> None:
         self._network = check.instance("network", network, nn.Cell)
         self._inv_network = check.instance("inv_network", inv_network, nn.Cell)
         self._layer = check.instance("split_layer", split_layer, str)
         self._head = head_of(network, split_layer)
-        if checkpoint_file(ckpoint_path) is not None:
-            load_cell(inv_network, ckpoint_path)
-        self._folder = checkpoint_folder(ckpoint_path, FOLDER)
+        self._checkpoints = Checkpoints(inv_network, ckpoint_path, FOLDER, f"invmodel_{split_layer}")
         self.check_inv_network(input_shape)
 
-    def check_inv_network(self, input_shape):
+    def check_inv_network(self, input_shape: Union[tuple, list]) -> None:
         """Refuse a decoder that does not return the input's shape.
 
         Args:
@@ -107,7 +109,7 @@ class ModelInversionAttack:
         with evaluation_state(self._network):
             feature = checked_output(self._head, self._network, self._layer, Tensor(np.zeros(shape, np.float32)))
         try:
-            found = self._inv_network(feature).shape
+            found = in_evaluation(self._inv_network, feature).shape
         except (ValueError, TypeError, RuntimeError) as error:
             raise ValueError(f"inv_network must take the feature of shape {feature.shape} at '{self._layer}', but "
                              f"refuses it.") from error
@@ -115,12 +117,14 @@ class ModelInversionAttack:
             raise ValueError(f"inv_network must turn the feature of shape {feature.shape} at '{self._layer}' into "
                              f"{shape}, but returns {tuple(found)}.")
 
-    def train_inversion_model(self, dataset, epochs=50, learningrate=1e-3, eps=1e-3, apply_ams=True, *,
-                              progress=True):
+    def train_inversion_model(self, dataset: Dataset, epochs: int = 50, learningrate: float = 1e-3, eps: float = 1e-3,
+                              apply_ams: bool = True, *, progress: bool = True) -> list[float]:
         """Train the decoder on features of the attacker's images; saves it every 10 epochs and at the end.
 
+        A second call trains on, with a new optimizer, and numbers its files on.
+
         Args:
-            dataset (Dataset): Batches whose first column holds images.
+            dataset (Dataset): Batches whose first column holds images, as the network takes them.
             epochs (int): Passes over the data.
             learningrate (float): Learning rate of Adam.
             eps (float): Term of Adam's denominator.
@@ -132,35 +136,33 @@ class ModelInversionAttack:
 
         Raises:
             TypeError: If an argument has another type.
-            ValueError: If a number is out of range or the dataset is empty.
+            ValueError: If a number is out of range, the dataset is empty or holds NaN, or the decoder shares weights
+                with the network.
+            ArithmeticError: If training diverges.
         """
         check.instance("dataset", dataset, ms.dataset.Dataset)
         check.integer("epochs", epochs, low=1)
+        refuse_shared_weights("inv_network", self._inv_network, self._network)
         optimizer = nn.Adam(self._inv_network.trainable_params(), check.real("learningrate", learningrate, low=0),
                             eps=check.real("eps", eps, low=0), use_amsgrad=check.boolean("apply_ams", apply_ams))
         step = nn.TrainOneStepCell(ModelInversionLoss(self._inv_network), optimizer)
-        step.set_train()
-        history = []
-        with evaluation_state(self._network), tqdm(range(1, epochs + 1), desc="Inverse network", unit="epoch",
-                                                   disable=not progress, leave=False) as bar:
-            for epoch in bar:
-                history.append(self._train_epoch(step, dataset))
-                bar.set_postfix(loss=f"{history[-1]:.3g}")
-                if epoch % SAVE_EVERY == 0 or epoch == epochs:
-                    save_cell(self._inv_network, self._folder / f"invmodel_{self._layer}_{epoch}.ckpt")
-        self._inv_network.set_train(False)
-        return history
+        with evaluation_state(self._network):
+            return train_epochs(self._inv_network, lambda: self._train_epoch(step, dataset), epochs, self._checkpoints,
+                                "Inverse network" if progress else "")
 
-    def _train_epoch(self, step, dataset):
+    def _train_epoch(self, step: nn.Cell, dataset: Dataset) -> float:
         losses = []
-        for images, *_ in dataset.create_tuple_iterator(num_epochs=1):
+        for batch, *_ in dataset.create_tuple_iterator(num_epochs=1):
+            images = image_tensor(batch)
             losses.append(float(step(self._head(images), images)))
         if not losses:
             raise ValueError("dataset must hold at least one batch, but is empty.")
         return float(np.mean(losses))
 
-    def evaluate(self, dataset, *, input_bound=(0.0, 1.0)):
+    def evaluate(self, dataset: Dataset, *, input_bound: tuple = (0.0, 1.0)) -> tuple[float, float]:
         """Mean SSIM and PSNR of the decoder's images.
+
+        Neither says whether an image is recognisable: `reconstruction_report` puts them beside those of random pairs.
 
         Args:
             dataset (Dataset): Batches whose first column holds images.
@@ -177,7 +179,8 @@ class ModelInversionAttack:
         check.instance("dataset", dataset, ms.dataset.Dataset)
         low, high = check_bound(input_bound)
         ssim, psnr, outside = [], [], False
-        for images, *_ in dataset.create_tuple_iterator(num_epochs=1):
+        for batch, *_ in dataset.create_tuple_iterator(num_epochs=1):
+            images = image_tensor(batch)
             with evaluation_state(self._network):
                 feature = self._head(images)
             found = self.inverse(feature).asnumpy()
@@ -191,7 +194,7 @@ class ModelInversionAttack:
                                         low, high)
         return (float(np.mean(ssim)), float(np.mean(psnr))) if ssim else (0, 0)
 
-    def inverse(self, target_feature):
+    def inverse(self, target_feature: Tensor) -> Tensor:
         """The decoder's images for features.
 
         Args:
@@ -204,5 +207,4 @@ class ModelInversionAttack:
             TypeError: If the feature is not a Tensor.
         """
         check.instance("target_feature", target_feature, Tensor)
-        with evaluation_state(self._inv_network):
-            return self._inv_network(target_feature)
+        return in_evaluation(self._inv_network, target_feature)

@@ -1,4 +1,6 @@
 """The documented MembershipInference: signatures, exceptions, and what it must not fake."""
+import math
+
 import mindspore.dataset as ds
 import numpy as np
 import pytest
@@ -6,7 +8,8 @@ from mindspore import nn
 from mindspore.train import Model
 
 from mindarmour.privacy.evaluation import MembershipInference
-from mindarmour.privacy.evaluation.attacker import _get_attack_model
+from mindarmour.privacy.evaluation._check_config import _RULES, grid_of, verify_config_params
+from mindarmour.privacy.evaluation.attacker import _classifier, _get_attack_model
 from mindarmour.privacy.evaluation.membership_inference import _eval_info, _softmax_cross_entropy
 
 CLASSES = 4
@@ -236,9 +239,29 @@ def test_old_values_and_numpy_scalars_are_translated(method, params):
     ("rf", "n_jobs", 0), ("rf", "criterion", "mse"), ("rf", "min_weight_fraction_leaf", 0.7),
 ])
 def test_values_outside_the_allowed_set_are_refused(method, name, value):
-    from mindarmour.privacy.evaluation._check_config import verify_config_params
     with pytest.raises(ValueError, match=name):
         verify_config_params([{"method": method, "params": {name: [value]}}])
+
+
+CANDIDATES = [0, 1, 2, -1, 2 ** 40, 10 ** 400, 0.0, 1e-9, 0.5, 1.0, 1.5, 1e308, math.nan, math.inf, None, True,
+              np.True_, np.int64(3), np.float32(0.5), "auto", "none", "l1", "elasticnet", "balanced", "adam", "saga",
+              "cosine", "minkowski", "precomputed", "foo", (4,), (4, 0), [4], {0: 1}, np.random.RandomState(0)]
+
+
+@pytest.mark.parametrize("method", ["lr", "knn", "mlp", "rf"])
+def test_what_is_accepted_is_accepted_by_scikit_learn_too(method):
+    accepted = 0
+    for name in _RULES[method]:
+        for value in CANDIDATES:
+            try:
+                verify_config_params([{"method": method, "params": {name: [value]}}])
+            except ValueError:
+                continue
+            for grid in grid_of(method, {name: [value]}):
+                classifier = _classifier(method).set_params(**{key: values[0] for key, values in grid.items()})
+                classifier._validate_params()
+            accepted += 1
+    assert accepted > 2 * len(_RULES[method])
 
 
 def test_eval_info_is_the_documented_formula():

@@ -102,7 +102,11 @@ def minimise(objective, start, condition, descent):
         descent (Descent): How.
 
     Returns:
-        tuple of numpy.ndarray: images float32 [B, ...] with the lowest loss seen, losses float32 [B].
+        tuple of numpy.ndarray: images float32 [B, ...] with the lowest loss seen, losses float32 [B]; the largest
+        float32 where no loss was finite, beside the start.
+
+    Raises:
+        ArithmeticError: If no image has ever had a finite loss.
     """
     step = _Step(objective, descent)
     images = Tensor(np.clip(start, *descent.bound).astype(np.float32))
@@ -114,7 +118,16 @@ def minimise(objective, start, condition, descent):
     rows = np.concatenate([rows, np.zeros((1, 3), np.float32)])
     for rates in tqdm(rows, desc=descent.progress, disable=not descent.progress, leave=False):
         state = step(ms.mutable(state), condition, Tensor(rates))
-    return state[3].asnumpy(), state[4].asnumpy()
+    losses = state[4].asnumpy()
+    if not was_finite(losses).any():
+        raise ArithmeticError("The loss was NaN or infinite in every step, so nothing was found. Are the network's "
+                              "weights finite, and its outputs on images inside the bound?")
+    return state[3].asnumpy(), losses
+
+
+def was_finite(losses):
+    """Which losses of `minimise` are those of images that were found [B]."""
+    return losses < np.finfo(np.float32).max
 
 
 def total_variation(images):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import softmax
 
+from mindarmour.privacy.evaluation.checks import checked_outputs
 from mindarmour.privacy.evaluation.inversion.checks import check_classes, check_images
 from mindarmour.utils import _validate as check
 from mindarmour.utils.files import replacing
@@ -161,11 +162,11 @@ def random_pairs(originals, references, seed=0):
 def _confidence(network, images, labels):
     """Probability of the label, and whether it is the most likely class."""
     from mindarmour.privacy.evaluation.forward import predict_queries
-    logits = predict_queries(network, images.astype(np.float32))[:, 0].astype(np.float64)
-    table = softmax(logits, axis=1)
-    if labels.min() < 0 or labels.max() >= table.shape[1]:
-        raise ValueError(f"labels must be classes from 0 to {table.shape[1] - 1}, the network's, but range from "
+    outputs = predict_queries(network, images.astype(np.float32))[:, 0].astype(np.float64)
+    if labels.min() < 0 or labels.max() >= outputs.shape[1]:
+        raise ValueError(f"labels must be classes from 0 to {outputs.shape[1] - 1}, the network's, but range from "
                          f"{labels.min()} to {labels.max()}.")
+    table = softmax(checked_outputs("outputs of network", outputs, ndim=2), axis=1)
     return table[np.arange(len(labels)), labels], (table.argmax(1) == labels).astype(float)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
-from mindarmour.privacy.evaluation import ClassInversion
+from mindarmour.privacy.evaluation import ClassInversion, reconstruction_report
+from mindarmour.privacy.evaluation.inversion.class_inversion import ClassInversionLoss
 
 SHAPE = (1, 8, 8)
 
@@ -38,7 +39,7 @@ def test_an_independent_network_sees_the_class(mode):
 def test_the_best_of_several_starts_is_returned():
     attack = ClassInversion(linear(0), SHAPE, (0, 1))
     labels = np.arange(4)
-    loss = attack._loss
+    loss = ClassInversionLoss(linear(0), 1.0, 1.0)
 
     def losses(restarts):
         images = attack.reconstruct(labels, iters=3, restarts=restarts, seed=0)
@@ -58,6 +59,57 @@ def test_the_priors_change_the_image_and_the_seed_repeats_it():
     np.testing.assert_array_equal(run(), run())
     assert roughness(run(variation_weight=20)) < roughness(run(variation_weight=0))
     assert (run(energy_weight=5) ** 2).mean() < (run(energy_weight=0) ** 2).mean()
+
+
+def test_a_network_that_ends_in_softmax_is_inverted_like_its_logits(mode):
+    plain = linear(0)
+    ending = nn.SequentialCell(*plain, nn.Softmax())
+    one, other = (ClassInversion(network, SHAPE, (0, 1)).reconstruct(np.arange(4), iters=30, restarts=1, seed=0)
+                  for network in (plain, ending))
+    np.testing.assert_allclose(one, other, atol=2e-3)
+
+
+def test_the_confidence_of_a_network_that_ends_in_softmax_is_its_probability():
+    images = np.random.default_rng(0).random((6, *SHAPE))
+    plain = linear(0)
+    ending = nn.SequentialCell(*plain, nn.Softmax())
+    one, other = (reconstruction_report(images, images, data_range=1, labels=np.arange(6) % 4, network=network)
+                  for network in (plain, ending))
+    np.testing.assert_allclose(one["confidence"].values, other["confidence"].values, rtol=1e-4)
+
+
+@pytest.mark.parametrize("network, message", [
+    (nn.SequentialCell(nn.Flatten(), nn.Dense(64, 1)), "one logit z"),
+    (nn.SequentialCell(nn.Flatten(), nn.Dense(64, 3), nn.Sigmoid()), "One sigmoid for each label"),
+    (nn.SequentialCell(nn.Flatten(), nn.Dense(64, 3, weight_init="zeros", bias_init=ms.common.initializer.Constant(
+        math.nan))), "finite"),
+])
+def test_outputs_that_are_no_logits_are_refused_before_the_search(network, message):
+    with pytest.raises(ValueError, match=message):
+        ClassInversion(network, SHAPE, (0, 1)).reconstruct(np.array([0]), iters=2)
+
+
+def test_a_search_that_never_sees_a_finite_loss_is_an_error_not_noise():
+    class FiniteOnProbes(nn.Cell):
+        """Overflows once the images are those of the search: a single image in the batch."""
+
+        def construct(self, images):
+            logits = images.reshape((images.shape[0], -1))[:, :3] - 0.5
+            return logits / (0.0 if images.shape[0] == 1 else 1.0)
+
+    with pytest.raises(ArithmeticError, match="NaN or infinite in every step"):
+        ClassInversion(FiniteOnProbes(), SHAPE, (0, 1)).reconstruct(np.array([0]), iters=2, restarts=1)
+
+
+def test_the_nearest_of_more_images_is_not_taken_for_a_memory():
+    rng = np.random.default_rng(0)
+    images, train, test = (rng.random((count, *SHAPE)) for count in (40, 2000, 50))
+    attack = ClassInversion(linear(0), SHAPE, (0, 1))
+    for sets in ((train, test), (test, train)):
+        report = attack.evaluate(images, np.arange(40) % 4, linear(1), *sets)
+        difference = report.nearest_train - report.nearest_test
+        # all are draws of one distribution
+        assert abs(difference.mean()) < 4 * difference.std() / 40 ** .5
 
 
 @pytest.mark.parametrize("arguments, error, message", [

@@ -205,6 +205,121 @@ def test_a_trained_shadow_serves_feature_inversion(tmp_path):
     assert attack.evaluate(images, attack.generate(network(Tensor(images)).asnumpy(), 200, seed=0))[1] > 0.8
 
 
+ATTACKS = {
+    "decoder": (ModelInversionAttack, decoder, (SHAPE,), "invmodel_conv1",
+                lambda attack, data, epochs=1, lr=1e-3: attack.train_inversion_model(data, epochs, lr, progress=False)),
+    "shadow": (ShadowModelAttack, shadow, (), "shadowmodel_conv1",
+               lambda attack, data, epochs=1, lr=1e-3: attack.train_shadow_model(
+                   data, {"epochs": epochs, "num_classes": 3, "learningrate": lr}, progress=False)),
+}
+
+
+@pytest.fixture(params=ATTACKS)
+def trained_attack(request):
+    """(function (path, cell, network) -> attack, function that builds the cell, stem of the files, train)."""
+    kind, build, arguments, stem, train = ATTACKS[request.param]
+    return (lambda path, cell, network=None: kind(network or Named(), cell, *arguments, path)), build, stem, train
+
+
+def test_resumed_training_numbers_its_files_on(trained_attack, tmp_path):
+    make, build, stem, train = trained_attack
+    attack = make(tmp_path, build())
+    train(attack, dataset(32), 2)
+    first = (tmp_path / f"{stem}_2.ckpt").read_bytes()
+    assert len(train(attack, dataset(32), 8)) == 8
+    train(make(tmp_path / f"{stem}_10.ckpt", build()), dataset(32), 1)
+    assert {path.name for path in tmp_path.iterdir()} == {f"{stem}_{epochs}.ckpt" for epochs in (2, 10, 11)}
+    assert (tmp_path / f"{stem}_2.ckpt").read_bytes() == first
+    renamed = (tmp_path / f"{stem}_2.ckpt").rename(tmp_path / "best.ckpt")
+    train(make(renamed, build()), dataset(32), 1)
+    assert (tmp_path / f"{stem}_1.ckpt").exists(), "a file of another name has no number to go on from"
+
+
+def test_training_that_diverges_ends_with_an_error_and_saves_no_nan(trained_attack, tmp_path):
+    make, build, stem, train = trained_attack
+    cell = build()
+    attack = make(tmp_path, cell)
+    train(attack, dataset(32), 1)
+    with pytest.raises(ArithmeticError, match="Lower learningrate"):
+        train(attack, dataset(96, size=8), 9, 1e39)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{stem}_1.ckpt"]
+    assert not cell.training
+
+
+def test_weights_that_overflow_in_the_last_step_are_not_saved(trained_attack, tmp_path):
+    make, build, _, train = trained_attack
+    # the loss of the only step is computed before it; the step itself takes the weights out of float32
+    with pytest.raises(ArithmeticError, match="Lower learningrate"):
+        train(make(tmp_path, build()), dataset(32), 1, 1e39)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float16, np.uint8, np.int64])
+def test_images_of_other_types_are_served(trained_attack, kind, tmp_path):
+    make, build, _, train = trained_attack
+    images, labels = examples(32)
+    images = np.round(255 * images) if kind in (np.uint8, np.int64) else images
+    histories = []
+    for rows in (images.astype(kind), images.astype(kind).astype(np.float32)):
+        ms.set_seed(3)
+        data = ds.NumpySlicesDataset({"image": rows, "label": labels}, shuffle=False).batch(16)
+        histories.append(train(make(tmp_path, build()), data, 2))
+    assert histories[0] == pytest.approx(histories[1], rel=1e-5)
+
+
+def test_images_with_nan_are_refused(trained_attack, tmp_path):
+    make, build, _, train = trained_attack
+    images, labels = examples(32)
+    images[17, 0, 3, 3] = np.nan
+    data = ds.NumpySlicesDataset({"image": images, "label": labels}, shuffle=False).batch(16)
+    with pytest.raises(ValueError, match="finite images"):
+        train(make(tmp_path, build()), data)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stand_in_that_shares_weights_with_the_victim_is_not_trained(trained_attack, tmp_path):
+    make, build, _, train = trained_attack
+    network, cell = Named(), build()
+    network.insert_child_to_cell("adopted", cell)
+    with pytest.raises(ValueError, match="weights of its own"):
+        train(make(tmp_path, cell, network), dataset(32))
+
+
+def test_building_and_asking_move_no_statistics(tmp_path):
+    norm = nn.BatchNorm2d(1)
+    cell = nn.SequentialCell(decoder(), norm).set_train()
+    before = norm.moving_mean.asnumpy().copy()
+    attack = ModelInversionAttack(Named(), cell, SHAPE, tmp_path)
+    attack.evaluate(dataset(32))
+    np.testing.assert_array_equal(norm.moving_mean.asnumpy(), before)
+    attack.train_inversion_model(dataset(32), 1, progress=False)
+    assert np.abs(norm.moving_mean.asnumpy() - before).max() > 0, "training moves them"
+
+
+@pytest.mark.parametrize("base", [Named, Protocol])
+def test_last_layers_that_end_in_softmax_are_told_from_logits(base, tmp_path):
+    class Ending(base):
+        def construct(self, x):
+            return ms.ops.softmax(super().construct(x), 1)
+
+        def forward_from(self, x, layer_name):
+            return ms.ops.softmax(self.fc(self.relu(self.flatten(self.relu(x)))), 1)
+
+    if base is Named:
+        del Ending.forward_from
+    plain, ending = base(), Ending()
+    ms.load_param_into_net(ending, plain.parameters_dict())
+    one, other = (ShadowModelAttack(net, plain.conv1, tmp_path).evaluate(dataset(32), 3) for net in (plain, ending))
+    assert other == pytest.approx(one, rel=1e-4)
+
+
+def test_another_number_of_classes_is_one_clear_error(tmp_path):
+    attack = ShadowModelAttack(Named(), shadow(), tmp_path)
+    for call in (lambda: attack.evaluate(dataset(32)), lambda: attack.train_shadow_model(dataset(32), progress=False)):
+        with pytest.raises(ValueError, match="num_classes must be the network's number of classes, 3, but got 10"):
+            call()
+
+
 def test_checkpoints_are_written_whole_and_checked(tmp_path):
     path = save_cell(decoder(), tmp_path / "new" / "cell.ckpt")
     assert [file.name for file in path.parent.iterdir()] == ["cell.ckpt"]

@@ -107,6 +107,20 @@ def test_stops_by_chance_no_more_often_than_the_confidence_says(rules, shift):
     assert stopped / runs <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)
 
 
+def test_the_error_is_shared_out_over_readings_and_rules():
+    probes = [(np.eye(2)[:1] + number, np.zeros(1, int)) for number in (1, 2)]
+    result = draw(0.5, np.random.default_rng(0))
+    rules = {"auc_lower": 0.9, "auc_upper": 1.0, "advantage_lower": 0.9}
+    monitor = LeakageMonitor(*probes, attack=lambda signals: result, stop_if=rules, confidence=0.9)
+    assert not stops(monitor, 4)
+    shares = []
+    for number, reading in enumerate(monitor.history, 1):
+        shares.append(0.1 / (number * (number + 1) * 3))
+        assert reading["auc_lower_corrected"] == pytest.approx(result.ci("auc", 1 - 2 * shares[-1])[0])
+        assert reading["auc_upper_corrected"] == pytest.approx(result.ci("auc", 1 - 2 * shares[-1])[1])
+    assert 3 * sum(shares) < 0.1
+
+
 def test_a_real_leak_stops_at_once_and_a_growing_one_in_time():
     probes = [(np.eye(2)[:1] + number, np.zeros(1, int)) for number in (1, 2)]
     rng = np.random.default_rng(0)
