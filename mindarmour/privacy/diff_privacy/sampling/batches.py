@@ -9,7 +9,7 @@ from typing import Any, Callable
 import mindspore.dataset as ds
 import numpy as np
 
-from mindarmour.privacy.accounting.events import Sampling
+from mindarmour.privacy.accounting.events import FULL, ZERO_OUT, Sampling
 from mindarmour.privacy.diff_privacy.sampling.records import columns_like
 from mindarmour.utils.secure_random import SecureStream
 
@@ -54,6 +54,26 @@ class PaddedBatches:
     def over(self, records: Any) -> PaddedBatches:
         """The same draws from other records of the same number."""
         return PaddedBatches(records, self._draws, self._steps, self.sampling)
+
+    def each_record_once(self) -> PaddedBatches:
+        """Batches of the same size that show all records in their order, the last one padded; for metrics only.
+
+        Nothing is drawn, so they claim no more than that every record may be in every step.
+        """
+        size = len(next(iter(self._draws(self._position))))
+        count = len(self.records)
+
+        def in_order(_: int) -> Iterator[np.ndarray]:
+            for start in range(0, count, size):
+                places = np.arange(start, start + size)
+                yield np.where(places < count, places, HOLE)
+
+        sampling = Sampling(FULL, size, size, ZERO_OUT, reason="its records come in their order, for metrics")
+        return PaddedBatches(self.records, in_order, -(-count // size), sampling)
+
+    def rows_by_name(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+        """Shape and type of a row of each column."""
+        return dict(zip(self.records.names, self._rows))
 
     def _batch(self, places: np.ndarray, columns: list[np.ndarray]) -> Iterator[np.ndarray]:
         real = places != HOLE

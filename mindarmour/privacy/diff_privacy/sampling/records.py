@@ -59,6 +59,10 @@ class ArrayRecords:
         """Single records."""
         return [[np.asarray(column[number]) for column in self._columns] for number in numbers]
 
+    def stored(self) -> ArrayRecords:
+        """The records before any `map`."""
+        return self
+
     def mapped(self, operations: Any, *arguments: Any, **options: Any) -> PipelineRecords:
         """The records after a `map` as MindSpore's."""
         source = ds.GeneratorDataset(Rows(self._columns), self.names, shuffle=False)
@@ -96,6 +100,10 @@ class PipelineRecords:
             return list(iterator)
         finally:
             iterator.stop()
+
+    def stored(self) -> PipelineRecords:
+        """The records before any `map`."""
+        return PipelineRecords(pipelines.copied(pipelines.chain_of(self.dataset)[-1]), self._numbers)
 
     def mapped(self, operations: Any, *arguments: Any, **options: Any) -> PipelineRecords:
         """The records after a `map` as MindSpore's."""
@@ -270,7 +278,7 @@ def _random_access(dataset: Any) -> tuple[Any, pipelines.Numbers]:
         raise ValueError("data must be one pipeline without zip or concat, which may hold a record more than once. Put "
                          "the arrays or files together before the source.")
     for node in chain[:-1]:
-        _check_row_node(node)
+        _check_row_node(node, chain[-1])
     base = max((place for place, node in enumerate(chain[:-1]) if isinstance(node, _IN_ORDER)), default=-1)
     if base < 0 and pipelines.has_random_access(chain[-1]):
         return _without_shuffles(chain, chain[-1]), pipelines.record_numbers(chain[-1])
@@ -286,15 +294,17 @@ def _random_access(dataset: Any) -> tuple[Any, pipelines.Numbers]:
 _IN_ORDER = (nodes.SkipDataset, nodes.TakeDataset, nodes.FilterDataset)
 
 
-def _check_row_node(node: Any) -> None:
+def _check_row_node(node: Any, source: Any) -> None:
+    name = pipelines.name_of(source)
     if getattr(node, "count", None) == 1 and isinstance(node, nodes.RepeatDataset):
         return
     if isinstance(node, nodes.RepeatDataset):
-        raise ValueError("data must hold each record once, but the data set repeats them. Leave repeat() out: the "
-                         "sampler draws anew in every epoch.")
+        raise ValueError(f"data must hold each record once, but the data set repeats those of {name}. Leave "
+                         f".repeat({node.count}) out: the sampler draws anew in every epoch.")
     if not isinstance(node, (*pipelines.EACH_ROW, *pipelines.SOME_ROWS)):
-        raise ValueError(f"data must have one example a row, but the data set applies {pipelines.name_of(node)}, after "
-                         f"which a row is something else. Leave it out: the sampler batches.")
+        raise ValueError(f"data must have one example a row, but the data set applies {pipelines.name_of(node)} to "
+                         f"{name} with columns {source.get_col_names()}, after which a row is something else. Leave it "
+                         f"out: the sampler batches.")
 
 
 def _without_shuffles(chain: list[Any], source: Any) -> Any:
@@ -313,9 +323,53 @@ def _in_memory(dataset: Any) -> Any:
         size += sum(column.nbytes for column in row)
         if size > _MOST_BYTES:
             raise ValueError(f"{pipelines.name_of(dataset)} cannot be read by record number, and its records need more "
-                             f"than {_MOST_BYTES >> 30} GiB of memory. Convert it once, with `mindarmour convert` or "
-                             f"mindarmour.privacy.diff_privacy.convert_to_mindrecord, and sample from MindDataset.")
+                             f"than {_MOST_BYTES >> 30} GiB of memory. Convert it once, with "
+                             f"mindarmour.privacy.diff_privacy.convert_to_mindrecord(dataset, path), and sample from "
+                             f"mindspore.dataset.MindDataset(path).")
         rows.append(tuple(row))
     if not rows:
         raise ValueError(f"data must hold records, but {pipelines.name_of(dataset)} has none.")
     return ds.GeneratorDataset(rows, names, shuffle=False)
+
+
+def one_example_rows(data: Any, column_names: Optional[Sequence[str]] = None
+                     ) -> tuple[list[str], Iterator[list[np.ndarray]]]:
+    """Names of the columns, and one pass over the examples of whatever users have, streams included; see `records_of`.
+
+    Raises:
+        ValueError: A pipeline that batches or repeats, columns of different lengths.
+    """
+    if not isinstance(data, ds.Dataset):
+        data, names = _as_row_dataset(data, column_names)
+        return names, _one_pass(data)
+    chain = pipelines.chain_of(data)
+    if chain is None:
+        raise ValueError("data must be one pipeline without zip or concat, which may hold a record more than once.")
+    for node in chain[:-1]:
+        _check_row_node(node, chain[-1])
+    pipelines.refuse_repeats(chain[-1])
+    own = list(data.get_col_names())
+    if column_names is not None and set(column_names) <= set(own):
+        return list(column_names), _one_pass(data.project(list(column_names)))
+    return names_for(len(own), column_names, own), _one_pass(data)
+
+
+def _as_row_dataset(data: Any, column_names: Optional[Sequence[str]]) -> tuple[Any, list[str]]:
+    columns = _columns_in(data)
+    if columns is None:
+        rows, names = row_source(data, column_names, DEFAULT_NAMES)
+        return ds.GeneratorDataset(rows, names, shuffle=False), names
+    own = [key for key in columns if isinstance(key, str)]
+    names = names_for(len(columns), column_names, own if len(own) == len(columns) else None)
+    lengths = {name: len(column) for name, column in zip(names, columns.values())}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"data must be columns with the same number of rows, but they have {lengths}.")
+    return ds.GeneratorDataset(Rows(list(columns.values())), names, shuffle=False), names
+
+
+def _one_pass(dataset: Any) -> Iterator[list[np.ndarray]]:
+    iterator = dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
+    try:
+        yield from iterator
+    finally:
+        iterator.stop()

@@ -69,8 +69,10 @@ def row_source(data: Any, column_names: Optional[Sequence[str]],
     if hasattr(data, "num_rows") and hasattr(data, "column") and hasattr(data, "column_names"):
         data = _ArrowRows(data)
     if not (hasattr(data, "__getitem__") and hasattr(data, "__len__")) or isinstance(data, (str, bytes)):
+        stream = (" Convert a stream once: convert_to_mindrecord(mindspore.dataset.GeneratorDataset(stream, names), "
+                  "path), and sample from MindDataset(path)." if hasattr(data, "__iter__") else "")
         raise TypeError(f"data must be a tuple of arrays, a MindSpore dataset or a random-access source with "
-                        f"__len__ and __getitem__, but got {type(data).__name__}.")
+                        f"__len__ and __getitem__, but got {type(data).__name__}.{stream}")
     if len(data) == 0:
         raise ValueError(f"data must hold records, but {type(data).__name__} is empty.")
     first = data[0]

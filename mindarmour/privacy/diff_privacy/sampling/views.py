@@ -74,6 +74,14 @@ class _ViewBatches:
         """See `PaddedBatches.over`."""
         return _ViewBatches(self._batches.over(records), self._views, self._augment)
 
+    def each_record_once(self) -> Any:
+        """See `PaddedBatches.each_record_once`; one row a record, not augmented."""
+        return self._batches.each_record_once()
+
+    def rows_by_name(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+        """See `PaddedBatches.rows_by_name`."""
+        return self._batches.rows_by_name()
+
     def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
         generator = np.random.default_rng()  # augmentation is no part of the guarantee
         for batch in self._batches:

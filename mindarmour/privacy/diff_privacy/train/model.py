@@ -20,6 +20,7 @@ from mindarmour.privacy.diff_privacy.parallel.ranks import EVERY_RANK, current_r
 from mindarmour.privacy.diff_privacy.parallel.sums import broadcast_parameters
 from mindarmour.privacy.diff_privacy.sampling.claims import claim_of
 from mindarmour.privacy.diff_privacy.sampling.fingerprint import fingerprint
+from mindarmour.privacy.diff_privacy.sampling.labels import check_labels
 from mindarmour.privacy.diff_privacy.train.budget import multiplier_for_budget
 from mindarmour.privacy.diff_privacy.train.checkpoint import LedgerCallback, restored
 from mindarmour.privacy.diff_privacy.train.loop import bind_to
@@ -192,6 +193,7 @@ class DPModel(Model):
         if dataset_sink_mode:
             raise ValueError("dataset_sink_mode must be False: noise is drawn on the host at every step, and sink "
                              "mode would run an epoch without it.")
+        check_labels(dataset, self._loss_fn)
         bind_to(self.train_network, self._plan, dataset)
         self._agree_on_start(dataset, epochs)
         if self.train_network.plan.sampling.kind == SHUFFLE and is_main_rank():

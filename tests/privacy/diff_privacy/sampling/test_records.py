@@ -279,6 +279,11 @@ def test_refusals_name_what_came_and_what_to_change(kind):
     assert len(str(refusal.value)) > 40
 
 
+def test_a_generator_is_told_how_to_be_converted():
+    with pytest.raises(TypeError, match="got generator.*convert_to_mindrecord"):
+        PoissonSampler(10).dataset(iterable())
+
+
 def test_ragged_rows_of_a_pipeline_name_the_column_and_the_shapes():
     rows = Source(lambda i: (np.zeros(2 + i % 3, np.float32), LABELS[i]))
     with pytest.raises(ValueError, match="'image'.*pad_to"):
@@ -333,5 +338,5 @@ def test_more_draws_than_records_from_mindrecord(tmp_path):
 
 def test_a_stream_too_large_for_memory_is_to_be_converted(monkeypatch):
     monkeypatch.setattr("mindarmour.privacy.diff_privacy.sampling.records._MOST_BYTES", 100)
-    with pytest.raises(ValueError, match="mindarmour convert"):
+    with pytest.raises(ValueError, match="convert_to_mindrecord"):
         PoissonSampler(10).dataset(ds.GeneratorDataset(iterable, ["image", "label"]))
