@@ -19,6 +19,7 @@ from mindarmour.privacy.diff_privacy.parallel.agreement import parameter_facts, 
 from mindarmour.privacy.diff_privacy.parallel.ranks import EVERY_RANK, current_ranks, is_main_rank, outlive_sigterm
 from mindarmour.privacy.diff_privacy.parallel.sums import broadcast_parameters
 from mindarmour.privacy.diff_privacy.sampling.claims import claim_of
+from mindarmour.privacy.diff_privacy.sampling.evaluation import for_metrics
 from mindarmour.privacy.diff_privacy.sampling.fingerprint import fingerprint
 from mindarmour.privacy.diff_privacy.sampling.labels import check_labels
 from mindarmour.privacy.diff_privacy.train.budget import multiplier_for_budget
@@ -164,10 +165,19 @@ class DPModel(Model):
     def fit(self, epoch: int, train_dataset: Dataset, valid_dataset: Optional[Dataset] = None,
             valid_frequency: int = 1, callbacks: Any = None, dataset_sink_mode: bool = False,
             valid_dataset_sink_mode: bool = False, sink_size: int = -1, initial_epoch: int = 0) -> None:
-        """Train and evaluate as `Model.fit` does; see `train`."""
+        """Train and evaluate as `Model.fit` does; see `train` and `eval`."""
+        valid_dataset = None if valid_dataset is None else for_metrics(valid_dataset)
         with self._training_on(train_dataset, dataset_sink_mode, epoch):
             super().fit(epoch, train_dataset, valid_dataset, valid_frequency, _with_ledger(callbacks), False,
                         valid_dataset_sink_mode, sink_size, initial_epoch)
+
+    def eval(self, valid_dataset: Dataset, callbacks: Any = None, dataset_sink_mode: bool = False) -> dict:
+        """Metrics as `Model.eval` computes them; of a sampler's data set each record counts once, and no hole does.
+
+        Guarantee:
+            None: metrics of training data that are published are no part of the guarantee.
+        """
+        return super().eval(for_metrics(valid_dataset), callbacks, dataset_sink_mode)
 
     def restore(self, checkpoint: Any, acknowledge: Optional[str] = None) -> None:
         """Continue a run from a checkpoint that `ModelCheckpoint` wrote while a DPModel trained.
