@@ -5,6 +5,7 @@ import math
 import sys
 from dataclasses import asdict, replace
 
+from mindarmour import cli_audit
 from mindarmour.privacy.accounting import calibration, ledger_file
 from mindarmour.privacy.accounting.accountant import ACCOUNTANTS, GUARANTEE, privacy_spent
 from mindarmour.privacy.accounting.events import RELATIONS, SAMPLINGS, SHUFFLE
@@ -56,6 +57,8 @@ def build_parser():
     _add_epsilon(commands)
     _add_calibrate(commands)
     _add_ledger(commands)
+    cli_audit.add_audit(commands)
+    cli_audit.add_report(commands)
     return parser
 
 
