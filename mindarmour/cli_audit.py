@@ -3,17 +3,18 @@ from __future__ import annotations
 
 import argparse
 import zipfile
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
 from mindarmour.privacy.accounting import Ledger, ledger_file
-from mindarmour.privacy.auditing.claim import Claim, claim_of_ledger
-from mindarmour.privacy.auditing.plan import AuditPlan
-from mindarmour.privacy.auditing.result import CONTRADICTED, AuditResult
-from mindarmour.privacy.auditing.scoring import CanaryScores, audited
-from mindarmour.privacy.reporting import Disclosure, Report
-from mindarmour.privacy.reporting.texts import LANGUAGES
+
+if TYPE_CHECKING:  # the rest loads SciPy's statistics, which the other commands need not wait for
+    from mindarmour.privacy.auditing.claim import Claim
+    from mindarmour.privacy.auditing.plan import AuditPlan
+    from mindarmour.privacy.auditing.result import AuditResult
+    from mindarmour.privacy.auditing.scoring import CanaryScores
 
 _NAMES = ("scores", "is_in", "keys")
 
@@ -56,7 +57,7 @@ def add_report(commands: Any) -> None:
 
 def _add_page(parser: argparse.ArgumentParser, flag: str, required: bool = False) -> None:
     parser.add_argument(flag, metavar="FILE.html", dest="page", required=required, help="where to write the report")
-    parser.add_argument("--language", choices=LANGUAGES, default="en", help="of the report (default: en)")
+    parser.add_argument("--language", default="en", help="of the report: en or zh (default: en)")
     parser.add_argument("--title", default="", help="what was trained, in words")
     parser.add_argument("--unit", default="", help="what one record stands for, in words")
     parser.add_argument("--tuning-runs", type=int, help="runs on the same data that chose settings")
@@ -64,6 +65,7 @@ def _add_page(parser: argparse.ArgumentParser, flag: str, required: bool = False
 
 
 def _run_audit(arguments: argparse.Namespace) -> int:
+    _keep_apart(arguments.page, arguments.output, arguments.scores, arguments.ledger)
     ledger = ledger_file.load(arguments.ledger)
     result = _audit(ledger, arguments)
     if arguments.output:
@@ -71,22 +73,26 @@ def _run_audit(arguments: argparse.Namespace) -> int:
     if arguments.page:
         _write(ledger, arguments, audits=[result])
     print(result.to_json() if arguments.json else result.summary())
-    return 1 if result.verdict == CONTRADICTED else 0
+    return 1 if result.contradictions else 0
 
 
 def _audit(ledger: Ledger, arguments: argparse.Namespace) -> AuditResult:
+    from mindarmour.privacy.auditing.claim import claim_of_ledger
+    from mindarmour.privacy.auditing.scoring import audited
     claim = claim_of_ledger(ledger, arguments.delta)
     scores = _scores(arguments.scores)
     return audited(scores, claim, _plan(len(scores.scores), claim, arguments))
 
 
 def _plan(canaries: int, claim: Claim, arguments: argparse.Namespace) -> AuditPlan:
+    from mindarmour.privacy.auditing.plan import AuditPlan
     if arguments.guesses is not None:
         return AuditPlan.fixed(canaries, arguments.guesses, arguments.delta, arguments.confidence)
     return AuditPlan.for_claim(canaries, claim.statement.epsilon, arguments.delta, arguments.confidence)
 
 
 def _scores(path: str) -> CanaryScores:
+    from mindarmour.privacy.auditing.scoring import CanaryScores
     try:
         with np.load(path, allow_pickle=False) as file:
             stored = {name: file[name] for name in _NAMES if name in file.files}
@@ -99,11 +105,22 @@ def _scores(path: str) -> CanaryScores:
 
 
 def _run_report(arguments: argparse.Namespace) -> int:
+    _keep_apart(arguments.page, arguments.ledger, *arguments.attack, *arguments.audit)
     for path in _write(ledger_file.load(arguments.ledger), arguments, arguments.attack, arguments.audit):
         print(path)
     return 0
 
 
+def _keep_apart(page: Optional[str], *others: Optional[str]) -> None:
+    """Refuse a report that would be written over another file of the same command."""
+    written = {Path(page).with_suffix(kind).resolve() for kind in (".html", ".json", ".md")} if page else set()
+    for other in others:
+        if other and Path(other).resolve() in written:
+            raise ValueError(f"The report is written to '{page}' and, beside it, to .json and .md of the same name, "
+                             f"but '{other}' is one of these files. Choose another name for one of them.")
+
+
 def _write(ledger: Ledger, arguments: argparse.Namespace, attacks: Any = (), audits: Any = ()) -> tuple:
+    from mindarmour.privacy.reporting import Disclosure, Report
     disclosure = Disclosure(arguments.title, arguments.unit, arguments.tuning_runs, arguments.access)
     return Report(ledger, arguments.delta, attacks, audits, disclosure).save(arguments.page, arguments.language)

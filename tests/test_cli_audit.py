@@ -27,9 +27,9 @@ def scores(folder, shift, **changes):
 @pytest.mark.parametrize("shift,status,verdict", [(0.5, 0, "not contradicted"), (5.0, 1, "contradicted")])
 def test_audit_prints_its_verdict_and_feeds_the_report(run, capsys, shift, status, verdict):
     given = scores(run, shift)
-    assert cli.main(["audit", *given, "--output", str(run / "a.json"), "--report", str(run / "a.html")]) == status
+    assert cli.main(["audit", *given, "--output", str(run / "a.json"), "--report", str(run / "b.html")]) == status
     assert f"verdict: {verdict}" in capsys.readouterr().out
-    assert (run / "a.html").exists() and json.loads((run / "a.json").read_text())["verdict"] == verdict
+    assert (run / "b.html").exists() and json.loads((run / "a.json").read_text())["verdict"] == verdict
     assert cli.main(["report", str(run / "run.ledger"), "--audit", str(run / "a.json"), "--output",
                      str(run / "r.html"), "--language", "zh", "--tuning-runs", "2"]) == 0
     assert capsys.readouterr().out.split() == [str(run / f"r.{kind}") for kind in ("html", "json", "md")]
@@ -62,3 +62,15 @@ def test_files_that_are_no_archive_or_ledger_are_refused(run, capsys):
         with pytest.raises(SystemExit) as stop:
             cli.main(arguments)
         assert stop.value.code == 2
+
+
+def test_a_report_is_never_written_over_another_file_of_the_command(run, capsys):
+    given = scores(run, 0.5)
+    (run / "x.json").write_text("mine")
+    for arguments in (["audit", *given, "--output", str(run / "x.json"), "--report", str(run / "x.html")],
+                      ["report", str(run / "run.ledger"), "--audit", str(run / "x.json"), "--output",
+                       str(run / "x.html")]):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(arguments)
+        assert stop.value.code == 2 and "x.json" in capsys.readouterr().err
+    assert (run / "x.json").read_text() == "mine"

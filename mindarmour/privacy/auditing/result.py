@@ -26,7 +26,8 @@ class Check:
     """One test of the mechanism on white-box readings.
 
     Args:
-        name (str): 'noise multiplier', 'sampling rate', 'correlation of steps' or 'repeated readings'.
+        name (str): 'noise multiplier', 'excluded canaries', 'noise of each step', 'correlation of steps', 'repeated
+            readings' or 'sampling rate'.
         measured (float): What the readings show.
         expected (float): What the claim says.
         p_value (float): Probability of a reading as odd as this under the claim.

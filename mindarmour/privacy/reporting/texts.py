@@ -104,7 +104,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "claimed": ("Claimed", "声明"), "p_value": ("p", "p"), "outcome": ("Outcome", "结果"),
     "agrees": ("agrees", "一致"), "contradicts": ("contradicts", "矛盾"),
     "audit_scores": ("scores", "分数"),
-    "audit_gradient canaries in a table": ("gradient canaries in a table", "表中的梯度金丝雀"),
+    "audit_gradient canaries": ("gradient canaries in a table", "表中的梯度金丝雀"),
     "audit_gradient canaries in every parameter": ("gradient canaries in every parameter", "每个参数中的梯度金丝雀"),
     "audit_canaries in the data": ("canaries in the data", "数据中的金丝雀"),
     "assumed_independent fair coins; the number of guesses fixed beforehand": (
@@ -116,6 +116,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "test_noise multiplier": ("noise multiplier", "噪声倍数"),
     "test_sampling rate": ("sampling rate", "采样率"),
     "test_correlation of steps": ("correlation of steps", "步间相关性"),
+    "test_excluded canaries": ("excluded canaries", "被排除的金丝雀"),
+    "test_noise of each step": ("noise of each step", "每一步的噪声"),
     "test_repeated readings": ("repeated readings", "重复读数"),
     # attacks
     "attacks": ("Attacks under the curve", "理论曲线之下的攻击"),

@@ -188,6 +188,8 @@ def records_of(data: Any, column_names: Optional[Sequence[str]] = None,
         ValueError: Columns of different lengths, rows of different shapes, a pipeline that batches or repeats.
     """
     pad_to = dict(pad_to or {})
+    if hasattr(data, "gather") and hasattr(data, "mapped") and column_names is None and not pad_to:
+        return data  # records already
     if isinstance(data, ds.Dataset):
         return _of_pipeline(data, column_names, pad_to)
     columns = _columns_in(data)

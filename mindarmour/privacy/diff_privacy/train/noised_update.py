@@ -14,7 +14,8 @@ def plain_update(optimizer):
 class NoisedUpdate(nn.Cell):
     """Clipped sum and standard normals to parameters: noise, sum over ranks, division, optimizer, next bound."""
 
-    def __init__(self, optimizer, norm_bound, clip_mech, order, expected_units, over_ranks):
+    def __init__(self, optimizer, norm_bound, clip_mech, order, expected_units, over_ranks,
+                 observed=None, place=0):
         super().__init__(auto_prefix=False)
         self.optimizer = optimizer
         self.update = plain_update(optimizer)
@@ -22,6 +23,9 @@ class NoisedUpdate(nn.Cell):
         self.clip_mech = clip_mech
         self.order = order
         self.over_ranks = over_ranks
+        # a copy of one noised gradient as the optimizer gets it, for audits
+        self.observed = observed
+        self.place = place
         self.expected_units = float(expected_units)
         # optimizers divide by their own loss_scale; gradients here are unscaled already
         self.factor = float(getattr(optimizer, "loss_scale", 1.0)) / self.expected_units
@@ -34,7 +38,10 @@ class NoisedUpdate(nn.Cell):
         fraction = (unclipped - 0.5 * add_up(real_units, ())) / self.expected_units + fraction_noise
         if self.over_ranks is not None:
             noised, fraction, loss, bad = self.over_ranks(noised, fraction, loss, bad, real_rows)
-        loss = ops.depend(loss, self.update(for_each(partial(multiply, self.factor), noised)))
+        gradients = for_each(partial(multiply, self.factor), noised)
+        if self.observed is not None:
+            loss = ops.depend(loss, ops.assign(self.observed, gradients[self.place]))
+        loss = ops.depend(loss, self.update(gradients))
         if self.clip_mech is not None:
             loss = ops.depend(loss, ops.assign(self.norm_bound, self.clip_mech.next_bound(0.5 + fraction, bound)))
         return loss, bad

@@ -128,6 +128,7 @@ class TrainStep(nn.Cell):
         self._flags: list[tuple] = []
         self._homes: Optional[list[int]] = None
         self._dropped: list[Tensor] = []
+        self._observed: list[Parameter] = []  # [parameter, copy of its noised gradient] while one is observed
 
     @property
     def plan(self) -> Plan:
@@ -171,6 +172,17 @@ class TrainStep(nn.Cell):
     def admit(self, columns: tuple) -> None:
         """The next batch of the data set: the call with exactly these Tensors has its claim, once."""
         self._admitted = tuple(columns)
+
+    def observe(self, parameter: Parameter) -> Parameter:
+        """A Parameter that holds, after each step, the noised gradient of `parameter` as the optimizer got it.
+
+        It is a noised sum that the ledger counts, and it costs one copy a step.
+        """
+        if not self._observed or self._observed[0] is not parameter:
+            copy = Parameter(Tensor(np.zeros(parameter.shape, np.float32)), name="observed_gradient",
+                             requires_grad=False)
+            self._observed, self._step = [parameter, copy], None
+        return self._observed[1]
 
     def guard(self, permit: Callable[[StepEvent], None]) -> None:
         """Ask `permit` before each step, until the next data set is bound; it raises to refuse the step."""
@@ -261,12 +273,22 @@ class TrainStep(nn.Cell):
         self._shapes = [p.shape for p in self.network.trainable_params()]
         clip = Clip(engine, self.norm_bound, self._loss_scale)
         update = NoisedUpdate(self.optimizer, self.norm_bound, plan.clip_mech, order, plan.expected_units(rows),
-                              ranks.step_sum([self._shapes[i] for i in order]))
+                              ranks.step_sum([self._shapes[i] for i in order]), *self._observation())
         kind = _CompiledStep if engine.compiled else _HostStep
         self._step = kind(clip, update, RealUnits(units))
         self._step.set_train()
         self._homes = self._memory()
         self._flags = [(parameter, parameter.requires_grad) for parameter in self.network.get_parameters()]
+
+    def _observation(self):
+        """(copy, place among the optimizer's parameters), or nothing."""
+        if not self._observed:
+            return ()
+        places = [parameter is self._observed[0] for parameter in self.optimizer.parameters]
+        if True not in places:
+            raise ValueError(f"The optimizer must hold the observed Parameter {self._observed[0].name!r}. Make it over "
+                             f"network.trainable_params() of the wrapped network.")
+        return self._observed[1], places.index(True)
 
     def _fill(self, columns, is_real):
         """A last partial batch is filled with holes: same shapes, same divisor, same guarantee."""

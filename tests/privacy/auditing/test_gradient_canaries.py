@@ -1,0 +1,71 @@
+"""Gradient canaries through the unmodified training: a true claim stands, each planted bug is found by its check."""
+import numpy as np
+import pytest
+from mindspore import nn
+from small_models import noise
+
+from examples.privacy.auditing.planted import planted
+from mindarmour.privacy.auditing.gradient_canaries import TABLE, GradientCanaries
+from mindarmour.privacy.diff_privacy import DPModel, FixedSizeSampler, PoissonSampler
+from mindarmour.privacy.diff_privacy.sampling.samplers import ShufflePartition
+
+RECORDS, COUNT, BATCH = 600, 200, 100
+
+
+def loss_fn(reduction="none"):
+    return nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction=reduction)
+
+
+def trained(bug=None, sampler=None, epochs=4):
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(RECORDS, 6)).astype(np.float32), rng.integers(0, 3, RECORDS).astype(np.int32)
+    probe = GradientCanaries(COUNT, seed=3)
+    plain = nn.Dense(6, 3)
+    network = probe.wrap(plain, loss_fn())
+    dataset = probe.dataset(sampler or PoissonSampler(BATCH, seed=5), data)
+    with planted(bug):
+        model = DPModel(micro_batches=None, norm_bound=0.7, noise_mech=noise(1.0, 0.7, seed=7), network=network,
+                        optimizer=nn.Momentum(network.trainable_params(), 0.1, 0.9))
+        model.train(epochs, dataset, callbacks=[probe.readings()])
+    return probe, model, plain
+
+
+def test_a_true_claim_stands_and_readings_are_those_of_the_mechanism():
+    probe, model, plain = trained()
+    result, readings = probe.audit(model.ledger, 1e-4), probe.result()
+    assert result.verdict == "not contradicted", result.summary()
+    assert readings.values.shape == (model.ledger.steps, COUNT) and model.ledger.steps == 32
+    assert {check.name for check in result.checks} == {
+        "noise multiplier", "excluded canaries", "noise of each step", "correlation of steps", "repeated readings",
+        "sampling rate"}
+    assert readings.rate == BATCH / (RECORDS + COUNT) and result.auc > 0.6
+    assert probe.unwrap() is plain and TABLE not in [p.name for p in plain.get_parameters()]
+
+
+@pytest.mark.parametrize("bug,check", [
+    ("noise", "noise multiplier"), ("mask", "excluded canaries"),
+    ("seed", "repeated readings"), ("divisor", "noise of each step")])
+def test_each_planted_bug_is_found_by_its_check(bug, check):
+    probe, model, _ = trained(bug)
+    result = probe.audit(model.ledger, 1e-4)
+    assert result.verdict == "contradicted" and check in result.contradictions, result.summary()
+
+
+def test_a_partition_is_read_by_epochs():
+    probe, model, _ = trained(sampler=ShufflePartition(BATCH, seed=5))
+    result = probe.audit(model.ledger, 1e-4)
+    assert probe.result().steps_per_epoch == 8 and result.verdict == "not contradicted", result.summary()
+
+
+def test_what_cannot_be_audited_is_refused():
+    probe = GradientCanaries(COUNT, seed=3)
+    with pytest.raises(ValueError, match="reduction='none'"):
+        probe.wrap(nn.Dense(6, 3), loss_fn("mean"))
+    data = np.zeros((RECORDS, 6), np.float32), np.zeros(RECORDS, np.int32)
+    with pytest.raises(ValueError, match="sampler must be PoissonSampler"):
+        probe.dataset(FixedSizeSampler(BATCH), data)
+    network = probe.wrap(nn.Dense(6, 3), loss_fn())
+    model = DPModel(micro_batches=4, noise_mech=noise(), network=network,
+                    optimizer=nn.SGD(network.trainable_params(), 0.1))
+    with pytest.raises(ValueError, match="There must be readings"):
+        probe.audit(model.ledger)
