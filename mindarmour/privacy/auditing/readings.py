@@ -118,8 +118,8 @@ def _each_step(noise: np.ndarray, scale: float, alpha: float) -> Check:
     Cube roots of chi squared are close to normal (Wilson, Hilferty).
     """
     count = noise.shape[1]
-    roots = ((noise ** 2).mean(axis=1) ** (1 / 3)) / math.sqrt(2 / (9 * count))
-    total = float(((roots - roots.mean()) ** 2).sum())
+    roots = (noise ** 2).mean(axis=1) ** (1 / 3)
+    total = float(((roots / roots.mean() - 1) ** 2).sum()) / (2 / (9 * count))
     degrees = len(noise) - 1
     return Check("noise of each step", math.sqrt(total / degrees), 1.0, float(chi2.sf(total, degrees)), alpha,
                  "scatter between steps over the scatter of equal noise; moves if the divisor depends on the batch")

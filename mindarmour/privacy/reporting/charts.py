@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Optional
 
+import numpy as np
+
 WIDTH = 360
 _LEFT, _RIGHT = 12, 16
 _ROW, _BAR = 40, 11
@@ -63,8 +65,8 @@ def roc_chart(ceiling: list, curves: list[tuple[str, list]], names: dict[str, st
         return _ROC_LEFT + x * _ROC_SIZE, _ROC_TOP + (1 - y) * _ROC_SIZE
 
     top, right, bottom = _ROC_TOP, _ROC_LEFT + _ROC_SIZE, _ROC_TOP + _ROC_SIZE
-    edge = [place(point) for point in ceiling if point[0] >= floor * 0.999]
-    edge = [(_ROC_LEFT, edge[0][1]), *edge, (right, top)]
+    shown = [(floor, float(np.interp(floor, *zip(*ceiling)))), *(point for point in ceiling if point[0] > floor)]
+    edge = [*map(place, shown), (right, top)]
     outside = [(_ROC_LEFT, top), *edge, (right, top)]
     parts = [_decades(floor, names), f'<polygon class="beyond" points="{_points(outside)}"/>',
              f'<line class="chance" x1="{_ROC_LEFT}" y1="{bottom}" x2="{right}" y2="{top}"/>',

@@ -27,6 +27,7 @@ p{margin:.5rem 0}
 table{border-collapse:collapse;width:100%;font-size:.875rem;font-variant-numeric:tabular-nums}
 th,td{text-align:left;vertical-align:top;padding:.35rem .9rem .35rem 0;border-bottom:1px solid var(--rule);
 overflow-wrap:normal}
+th,td:not(:last-child){word-break:keep-all}
 th{font-weight:600;color:var(--dim)}td.num,th.num{text-align:right;white-space:nowrap}
 dl{display:grid;grid-template-columns:minmax(9rem,18rem) 1fr;gap:.3rem 1rem;font-size:.9rem;margin:.6rem 0}
 dt{color:var(--dim)}dd{margin:0}
