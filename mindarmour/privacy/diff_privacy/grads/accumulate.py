@@ -3,7 +3,9 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from mindarmour.privacy.diff_privacy.grads.choose import choose_engine
+from mindarmour.privacy.diff_privacy.grads.loop import LoopEngine
 from mindarmour.privacy.diff_privacy.grads.protocol import zeros_like_parameters
+from mindarmour.privacy.diff_privacy.grads.rows import holes_filled, real_places
 from mindarmour.utils import _validate
 from mindarmour.utils.compiled import Compiled
 
@@ -39,6 +41,7 @@ class AccumulatingEngine(nn.Cell):
 
     def __init__(self, engine, rows, parameters):
         super().__init__(auto_prefix=False)
+        self.part = engine
         self.add_part = _AddPart(engine)
         self.rows = rows
         self.parameters = tuple(parameters)
@@ -62,8 +65,10 @@ def _part(column, start, rows):
     return part if missing == 0 else ops.concat([part, ops.zeros((missing, *part.shape[1:]), part.dtype)])
 
 
-def engine_for(name, network, loss_fn, rule, units, columns, physical_batch_size=None):
+def engine_for(name, network, loss_fn, rule, units, columns, physical_batch_size=None, is_real=None):
     """The engine for a batch, in parts of `physical_batch_size` rows where that is smaller than the batch.
+
+    `is_real` [B] marks the batch's real rows; all of them if None.
 
     Returns:
         tuple, (engine cell, reason str), as `choose_engine`.
@@ -71,14 +76,19 @@ def engine_for(name, network, loss_fn, rule, units, columns, physical_batch_size
     rows = columns[0].shape[0]
     examples = rows // units
     if physical_batch_size is None or physical_batch_size >= rows:
-        return choose_engine(name, network, loss_fn, rule, units, columns)
+        return choose_engine(name, network, loss_fn, rule, units, columns, is_real)
     if physical_batch_size % examples:
         raise ValueError(f"physical_batch_size must hold whole units of {examples} examples, but got "
                          f"{physical_batch_size}.")
-    part = tuple(column[:physical_batch_size] for column in columns)
-    engine, reason = choose_engine(name, network, loss_fn, rule, physical_batch_size // examples, part)
+    places = real_places(is_real, rows)
+    part, real = columns, is_real
+    if len(places):
+        part, real = holes_filled(columns, places), None
+    part = tuple(column[:physical_batch_size] for column in part)
+    engine, reason = choose_engine(name, network, loss_fn, rule, physical_batch_size // examples, part,
+                                   real if real is None else real[:physical_batch_size])
     if not engine.compiled:  # the loop computes row by row anyway
-        return choose_engine("loop", network, loss_fn, rule, units, columns)[0], reason
+        return LoopEngine(network, loss_fn, rule, units), reason
     return AccumulatingEngine(engine, physical_batch_size, network.trainable_params()), reason
 
 

@@ -2,8 +2,6 @@
 import contextlib
 
 import mindspore as ms
-import numpy as np
-from mindspore import Tensor
 
 from mindarmour.utils.mindspore_internals import forget_failed_gradient, wait_for_operators, waits_for_operators
 
@@ -25,8 +23,3 @@ def eager():
         forget_failed_gradient()
         wait_for_operators(waits)
         ms.set_context(mode=mode)
-
-
-def few_rows(columns, rows):
-    """The first rows of a batch, repeated if it has fewer."""
-    return tuple(Tensor(column.asnumpy()[np.arange(rows) % column.shape[0]]) for column in columns)

@@ -1,38 +1,45 @@
-"""Proof by comparison that the ghost engine is exact for a network: a few rows, run eagerly, against the plain loop.
+"""Proof that the ghost engine is exact for a network: no row reaches another, and a few rows equal the plain loop.
 
-The structure decides what can be read (`grads.ghost.sites`); this comparison finds what structure cannot show: a layer
-reached behind the taps, rows that mix, a loss that is not what it seems, a wrong rule of the user's.
+The structure decides what can be read (`grads.ghost.sites`), and `grads.independence` shows that rows do not mix. The
+comparison with the loop finds what neither can show: a layer reached behind the taps, a loss that is not what it
+seems, a wrong rule of the user's.
 """
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 
 from mindarmour.privacy.diff_privacy.clipping.rules import FlatClipping
-from mindarmour.privacy.diff_privacy.grads.eager import eager, few_rows
+from mindarmour.privacy.diff_privacy.grads.eager import eager
 from mindarmour.privacy.diff_privacy.grads.ghost.engine import GhostEngine
-from mindarmour.privacy.diff_privacy.grads.ghost.sites import without_dropout
+from mindarmour.privacy.diff_privacy.grads.ghost.sites import survey, without_dropout
+from mindarmour.privacy.diff_privacy.grads.independence import refuse_if_rows_mix
 from mindarmour.privacy.diff_privacy.grads.protocol import RowLoss
+from mindarmour.privacy.diff_privacy.grads.rows import different_rows
 from mindarmour.privacy.errors import UnsupportedLayerError
 from mindarmour.utils.mindspore_internals import own_parameters
 
 ROWS = 3
 TOLERANCE = 1e-3  # float32 noise stays far below it, a structural mistake far above
+_TRIED = 12  # rows, if the gradients of the first ones are not finite
 _FIX = "Take engine='auto' or 'vmap'."
 
 
 def refuse_if_inexact(network, loss_fn, columns):
-    """Compare the ghost engine with the loop on the first rows of a batch, dropout switched off.
+    """Show that no row of a batch reaches another, and compare the engine with the loop on a few, without dropout.
 
     Args:
         network (Cell): The network.
         loss_fn (Cell, optional): Its loss; None if the network returns the loss.
-        columns (tuple[Tensor]): A batch.
+        columns (tuple[Tensor]): A batch of real rows.
+
+    Returns:
+        Survey, what the ghost engine found in the network.
 
     Raises:
         UnsupportedLayerError: If the engine cannot serve the network, or the two differ by more than `TOLERANCE`.
     """
     try:
-        _refuse_if_inexact(network, loss_fn, columns)
+        return _refuse_if_inexact(network, loss_fn, columns)
     except UnsupportedLayerError:
         raise
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError, NotImplementedError) as error:
@@ -42,23 +49,44 @@ def refuse_if_inexact(network, loss_fn, columns):
 
 def _refuse_if_inexact(network, loss_fn, columns):
     quiet = without_dropout(network)
-    rows = few_rows(columns, ROWS)
+    found = survey(quiet, loss_fn, columns)
     with eager():
+        rows, losses, gradients, norms = _comparable_rows(network, quiet, loss_fn, columns)
         # built in here too: built in graph mode, its gradient function would be compiled, just for these rows
-        engine = GhostEngine(quiet, loss_fn, FlatClipping(), ROWS, rows)
-        losses, gradients = _row_by_row(quiet, loss_fn, rows)
-        norms = np.array([np.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in row)) for row in gradients])
-        if not np.all(np.isfinite(norms)):
-            _refuse(network, "", "the gradient of one of the first rows is not finite, so nothing can be compared.")
+        engine = GhostEngine(quiet, loss_fn, FlatClipping(), ROWS, rows, found)
         # a bound below every norm, so that each row gets another factor
         bound = max(float(norms.min()) * 0.5, 1e-3 * float(norms.max()), 1e-12)
-        totals, found, _, _ = engine(Tensor(bound, ms.float32), ops.ones(ROWS, ms.float32), *rows)
-        difference = _difference(network, gradients, norms, bound, [t.asnumpy() for t in totals], found.asnumpy())
-        if difference is None:
-            return
+        totals, norms_found, _, _ = engine(Tensor(bound, ms.float32), ops.ones(ROWS, ms.float32), *rows)
+        difference = _difference(network, gradients, norms, bound, [t.asnumpy() for t in totals],
+                                 norms_found.asnumpy())
+        refusal = _mixing(quiet, loss_fn, found, columns) if difference is None else None
+        if difference is None and refusal is None:
+            return found
         if _row_by_row(quiet, loss_fn, rows)[0] != losses:
             _refuse(network, "", "it draws random numbers outside of dropout layers, so runs cannot be compared.")
+        if refusal is not None:
+            raise refusal
         _refuse(network, *difference)
+
+
+def _mixing(quiet, loss_fn, found, columns):
+    """The refusal of a network whose rows reach each other; None if they do not."""
+    try:
+        refuse_if_rows_mix(quiet, loss_fn, found, columns)
+    except UnsupportedLayerError as refusal:
+        return refusal
+    return None
+
+
+def _comparable_rows(network, quiet, loss_fn, columns):
+    """(rows, their losses, gradients and norms): the first different rows whose gradients are finite."""
+    for start in range(0, _TRIED, ROWS):
+        rows = different_rows(columns, ROWS, start)
+        losses, gradients = _row_by_row(quiet, loss_fn, rows)
+        norms = np.array([np.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in row)) for row in gradients])
+        if np.all(np.isfinite(norms)):
+            return rows, losses, gradients, norms
+    _refuse(network, "", "gradients of the first rows are not finite, so nothing can be compared.")
 
 
 def _row_by_row(network, loss_fn, rows):

@@ -17,6 +17,7 @@ import mindspore as ms
 from mindspore import nn
 from mindspore.common.initializer import initializer
 
+from mindarmour.privacy.diff_privacy.grads.class_loss import class_weights_kept
 from mindarmour.privacy.diff_privacy.operators import add_up, add_up_keeping_axes, larger, reshape, select, zeros_like
 
 ENGINES = ("auto", "ghost", "vmap", "loop")
@@ -35,13 +36,14 @@ def loss_reduction(loss_fn):
 class RowLoss(nn.Cell):
     """Loss of rows: the network with its loss function, reduced to one number by mean.
 
-    Called with one row ([1, ...] columns), this is that row's loss whatever the reduction of `loss_fn`.
+    Called with one row ([1, ...] columns), this is that row's loss whatever the reduction of `loss_fn`. Class weights
+    stay in it, though MindSpore's mean of one label divides them out (`class_loss.class_weights_kept`).
     """
 
     def __init__(self, network, loss_fn):
         super().__init__(auto_prefix=False)
         self.network = network
-        self.loss_fn = loss_fn
+        self.loss_fn = class_weights_kept(loss_fn)
         self.has_loss_fn = loss_fn is not None
 
     def construct(self, *columns):

@@ -9,6 +9,7 @@ from mindspore import Parameter, Tensor, nn
 from mindarmour.privacy.diff_privacy.batch_norm import refuse_batch_statistics
 from mindarmour.privacy.diff_privacy.clipping.rules import checked_rule
 from mindarmour.privacy.diff_privacy.grads.accumulate import check_physical_batch_size, engine_for
+from mindarmour.privacy.diff_privacy.grads.choose import NO_REAL_ROW, kinds_of
 from mindarmour.privacy.diff_privacy.grads.protocol import ENGINES
 from mindarmour.privacy.diff_privacy.parallel.ranks import Ranks, current_ranks
 from mindarmour.privacy.diff_privacy.train.plan import Rule, Units
@@ -170,7 +171,7 @@ class _ClippedGradients:
         self._bound, self._micro_batches, self._views = bound, micro_batches, views
         self._engine_name, self._physical_batch_size = engine, physical_batch_size
         self._ranks: Ranks = current_ranks()
-        self._rows = self._engine = self._join = None
+        self._rows = self._engine = self._join = self._kinds = None
         self._parameters: tuple[Parameter, ...] = ()
 
     def __call__(self, *columns, is_real=None) -> ClippedSum:
@@ -179,11 +180,14 @@ class _ClippedGradients:
         trainable = tuple(self._network.trainable_params())
         if self._engine is None:
             self._parameters, self._rows = trainable, rows
-            self._engine = self._built(columns, units)
         if list(map(id, trainable)) != list(map(id, self._parameters)):
             raise ValueError("The network's trainable parameters must stay those of the first call. Make a new "
                              "function with clipped_gradient_fn.")
         mask = Tensor(np.ones(rows, np.float32)) if is_real is None else Tensor(is_real).astype(ms.float32)
+        kinds = kinds_of(self._network, columns)
+        if kinds != self._kinds:  # another dtype or structure may mix rows where the first one did not
+            self._engine, reason = self._built(columns, units, mask)
+            self._kinds = None if reason == NO_REAL_ROW else kinds
         outputs = self._engine(Tensor(self._bound, ms.float32), mask, *columns)
         total, norms, loss, dropped = _over_ranks(self._ranks, self._join, outputs, mask)
         clipping = Clipping(self._bound, units * self._ranks.world, Units(rows // units, self._views),
@@ -198,10 +202,10 @@ class _ClippedGradients:
                              f"the padding in is_real.")
         return units
 
-    def _built(self, columns, units):
-        chosen, _ = engine_for(self._engine_name, self._network, self._loss_fn, self._rule, units, columns,
-                               self._physical_batch_size)
+    def _built(self, columns, units, mask):
+        chosen, reason = engine_for(self._engine_name, self._network, self._loss_fn, self._rule, units, columns,
+                                    self._physical_batch_size, mask)
         self._join = self._ranks.step_sum([parameter.shape for parameter in self._parameters])
         engine = _Jitted(chosen) if chosen.compiled else chosen
         engine.set_train()
-        return engine
+        return engine, reason

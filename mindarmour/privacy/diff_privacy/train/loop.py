@@ -22,8 +22,9 @@ def bind_to(step: TrainStep, plan: Plan, dataset: Dataset) -> None:
     """Train on this data set from now on: its claim, its mask, its fingerprint in the ledger."""
     names = dataset.get_col_names()
     sampling = claim_of(dataset, plan.ranks)
-    step.bind(replace(plan, sampling=sampling), names.index(MASK_COLUMN) if MASK_COLUMN in names else None)
-    step.ledger.spend_on(fingerprint(dataset))
+    data = fingerprint(dataset)
+    step.bind(replace(plan, sampling=sampling), names.index(MASK_COLUMN) if MASK_COLUMN in names else None, data)
+    step.ledger.spend_on(data)
     continue_draws(dataset, step.ledger.steps)
 
 

@@ -3,6 +3,7 @@ from typing import Optional
 
 from mindspore import nn
 
+from mindarmour.privacy.diff_privacy.grads.class_loss import class_weights_kept
 from mindarmour.privacy.diff_privacy.operators import for_each, multiply, partial
 from mindarmour.utils import LogUtil
 
@@ -50,7 +51,7 @@ def scaled(network: nn.Cell, loss_fn: Optional[nn.Cell], reduction: str,
         return network, loss_fn
     if loss_fn is None:
         return _ScaledLoss(network, reduction, loss_scale), None
-    return network, _ScaledLoss(loss_fn, reduction, loss_scale)
+    return network, _ScaledLoss(class_weights_kept(loss_fn), reduction, loss_scale)
 
 
 def fixed_loss_scale(manager: Optional[object]) -> float:

@@ -14,6 +14,7 @@ from mindspore.train import Model
 from mindarmour.privacy.accounting import Ledger
 from mindarmour.privacy.accounting.events import SHUFFLE
 from mindarmour.privacy.diff_privacy.clipping.adaptive import AdaClippingWithGaussianRandom
+from mindarmour.privacy.diff_privacy.grads.report import EngineReport
 from mindarmour.privacy.diff_privacy.noise.mechanisms import NoiseGaussianRandom
 from mindarmour.privacy.diff_privacy.parallel.agreement import parameter_facts, plan_facts, require_agreement
 from mindarmour.privacy.diff_privacy.parallel.ranks import EVERY_RANK, current_ranks, is_main_rank, outlive_sigterm
@@ -141,6 +142,11 @@ class DPModel(Model):
     def ledger(self) -> Ledger:
         """What was spent on the network's parameters so far, whoever trained them."""
         return self.train_network.ledger
+
+    @property
+    def engine(self) -> Optional[EngineReport]:
+        """Which engine runs, why, and by which rule for each Parameter; None before the first step."""
+        return self.train_network.engine_report
 
     def _build_train_network(self) -> TrainStep:
         network = _validate.instance("network", self._network, nn.Cell)

@@ -19,7 +19,9 @@ from mindarmour.privacy.accounting import Ledger, StepEvent
 from mindarmour.privacy.accounting.events import FULL, ZERO_OUT, Sampling
 from mindarmour.privacy.diff_privacy.batch_norm import refuse_batch_statistics
 from mindarmour.privacy.diff_privacy.grads.accumulate import engine_for
+from mindarmour.privacy.diff_privacy.grads.choose import NO_REAL_ROW, kinds_of, still_exact
 from mindarmour.privacy.diff_privacy.grads.protocol import loss_reduction
+from mindarmour.privacy.diff_privacy.grads.report import EngineReport, report_of
 from mindarmour.privacy.diff_privacy.operators import add_up
 from mindarmour.privacy.diff_privacy.parallel.agreement import parameter_facts, plan_facts, require_agreement
 from mindarmour.privacy.diff_privacy.parallel.ranks import is_main_rank
@@ -111,7 +113,7 @@ class TrainStep(nn.Cell):
         self.loss_fn = loss_fn
         self.optimizer = optimizer
         self.norm_bound = Parameter(Tensor(plan.norm_bound, ms.float32), name="norm_bound", requires_grad=False)
-        self.engine_reason: Optional[str] = None
+        self.engine_report: Optional[EngineReport] = None
         self._plan = plan
         self._reduction = reduction
         self._loss_scale = loss_scale
@@ -127,6 +129,11 @@ class TrainStep(nn.Cell):
         self._shapes: list[tuple] = []
         self._flags: list[tuple] = []
         self._homes: Optional[list[int]] = None
+        # what the engine was chosen for, the engine, the data it was tried on, and whether others have come
+        self._kinds: Optional[tuple] = None
+        self._engine: Optional[nn.Cell] = None
+        self._data: Optional[str] = None
+        self._other_data = False
         self._dropped: list[Tensor] = []
         self._observed: list[Parameter] = []  # [parameter, copy of its noised gradient] while one is observed
 
@@ -139,6 +146,11 @@ class TrainStep(nn.Cell):
     def ledger(self) -> Ledger:
         """What was spent on the network's parameters, by this step and by whoever trained them before."""
         return self._spending[0].ledger
+
+    @property
+    def engine_reason(self) -> Optional[str]:
+        """Why the engine was chosen; None before the first step."""
+        return self.engine_report and self.engine_report.reason
 
     @property
     def rows(self) -> Optional[int]:
@@ -155,8 +167,12 @@ class TrainStep(nn.Cell):
         self._spending[0].continue_from(ledger, acknowledge)
         self._made = ledger.steps
 
-    def bind(self, plan: Plan, mask_position: Optional[int]) -> None:
-        """Train on a data set from now on: `plan` with its sampling, and the position of its mask column."""
+    def bind(self, plan: Plan, mask_position: Optional[int], data: Optional[str] = None) -> None:
+        """Train on a data set from now on: `plan` with its sampling, position of its mask column, its fingerprint.
+
+        The engine is tried anew on the first batch of other data.
+        """
+        self._other_data, self._data = data != self._data, data
         told = getattr(self.optimizer, "sampling", None)
         if told is not None and told != plan.sampling:
             raise ValueError(f"sampling of the DP optimizer must be that of the data set, but the optimizer was told "
@@ -233,13 +249,24 @@ class TrainStep(nn.Cell):
         return columns[:place] + columns[place + 1:], columns[place].astype(ms.float32)
 
     def _prepare(self, columns, is_real):
+        kinds = kinds_of(self.network, columns)
         if self._step is not None:
             self._require_same_flags()
-            if not self._parameters_moved():
+            if kinds == self._kinds and not self._parameters_moved() and self._holds_on(columns, is_real):
                 return
         if self._rows is None:
             self._rows = int(is_real.shape[0])
-        self._build(columns)
+        self._build(*self._fill(columns, is_real))
+        self._kinds = None if self.engine_report.reason == NO_REAL_ROW else kinds
+
+    def _holds_on(self, columns, is_real):
+        if not self._other_data:
+            return True
+        self._other_data = False
+        return still_exact(self._engine, *self._scaled(), columns, is_real)
+
+    def _scaled(self):
+        return scaled(self.network, self.loss_fn, self._reduction, self._loss_scale)
 
     def _require_same_flags(self):
         for parameter, flag in self._flags:
@@ -258,7 +285,7 @@ class TrainStep(nn.Cell):
     def _memory(self):
         return [parameter.data_ptr() for parameter in self.get_parameters()]
 
-    def _build(self, columns):
+    def _build(self, columns, is_real):
         ranks, rows = self._plan.ranks, self._rows
         if self._plan.sampling is None:
             everybody = rows * ranks.world
@@ -267,9 +294,11 @@ class TrainStep(nn.Cell):
             require_agreement(ranks, {**plan_facts(self._plan), **parameter_facts(self.get_parameters())})
         plan, order = self._plan, gradient_order(self.network, self.optimizer)
         units = rows // plan.units(rows).rows
-        network, loss_fn = scaled(self.network, self.loss_fn, self._reduction, self._loss_scale)
-        engine, self.engine_reason = engine_for(plan.engine, network, loss_fn, plan.rule, units, columns,
-                                                plan.physical_batch_size)
+        network, loss_fn = self._scaled()
+        engine, reason = engine_for(plan.engine, network, loss_fn, plan.rule, units, columns,
+                                    plan.physical_batch_size, is_real)
+        self.engine_report = report_of(engine, reason, self.network)
+        self._engine, self._other_data = getattr(engine, "part", engine), False
         self._shapes = [p.shape for p in self.network.trainable_params()]
         clip = Clip(engine, self.norm_bound, self._loss_scale)
         update = NoisedUpdate(self.optimizer, self.norm_bound, plan.clip_mech, order, plan.expected_units(rows),

@@ -100,7 +100,7 @@ def test_replace_batch_norm_makes_a_network_trainable():
         model_of(network)
     replaced = replace_batch_norm(network)
     assert replaced is network and [p.name for p in network.trainable_params()] == names
-    assert isinstance(network[1][0], nn.GroupNorm) and network[1][0].num_groups == 6
+    assert isinstance(network[1][0], nn.GroupNorm) and network[1][0].num_groups == 1
     model_of(network, engine="vmap").train_network(*batch_for("conv", ROWS))
     assert isinstance(replace_batch_norm(nn.BatchNorm2d(4)), nn.GroupNorm)
     frozen = nn.SequentialCell(nn.BatchNorm1d(6, use_batch_statistics=False), nn.Dense(6, 3))

@@ -51,6 +51,7 @@ class GhostEngine(nn.Cell):
         rule (Cell): Clipping rule.
         units (int): Units per batch.
         columns (tuple[Tensor]): A batch, for its shapes.
+        found (Survey, optional): What a survey of this network on other rows has found; looked for if None.
 
     Raises:
         UnsupportedLayerError: If a trainable Parameter sits where no rule can follow it.
@@ -58,13 +59,14 @@ class GhostEngine(nn.Cell):
 
     compiled = True
 
-    def __init__(self, network, loss_fn, rule, units, columns):
+    def __init__(self, network, loss_fn, rule, units, columns, found=None):
         super().__init__(auto_prefix=False)
-        found = survey(network, loss_fn, columns)
+        found = (found or survey(network, loss_fn, columns)).for_rows(columns[0].shape[0])
         self.rule = rule
         self.units = units
+        self.rows = found.rows
         self.weights = UnitWeights(units, loss_reduction(loss_fn))
-        self.scalar_loss = found.loss_scale is not None
+        self.scalar_loss = found.scalar_loss is not None
         # a hole beside real rows of its unit must not reach the unit's norm
         self.several_rows = found.rows > units
         self.masks = tuple((found.rows,) + (1,) * (column.ndim - 1) for column in columns)

@@ -8,6 +8,7 @@ scale the gradients afterwards.
 import mindspore as ms
 from mindspore import nn, ops
 
+from mindarmour.privacy.diff_privacy.grads.class_loss import BY_CLASS, ClassLoss, inherits_construct
 from mindarmour.privacy.diff_privacy.grads.protocol import loss_reduction
 from mindarmour.privacy.diff_privacy.operators import (
     add_up,
@@ -16,7 +17,6 @@ from mindarmour.privacy.diff_privacy.operators import (
     greater,
     larger,
     multiply,
-    ones_like,
     reshape,
     select,
     zeros_like,
@@ -26,8 +26,6 @@ from mindarmour.utils.mindspore_internals import copy_cell
 # Their unreduced values are exactly what they return for the rows one by one. Mapping works too, but MindSpore unrolls
 # the gradient of some mapped operators over the rows, and then compiles for minutes at a batch of hundreds.
 _ROWWISE = (nn.SoftmaxCrossEntropyWithLogits, nn.MSELoss, nn.L1Loss, nn.BCEWithLogitsLoss, nn.BCELoss, nn.KLDivLoss)
-# likewise, but for a mean that counts labels
-_BY_CLASS = (nn.CrossEntropyLoss, nn.NLLLoss)
 
 
 class UnreducedLoss(nn.Cell):
@@ -44,36 +42,6 @@ class UnreducedLoss(nn.Cell):
         values = self.loss_fn(cast(output, ms.float32), label)
         values = reshape(values, (values.shape[0], -1))
         return add_up(values, 1) if self.sums else average(values, 1)
-
-
-class ClassLoss(nn.Cell):
-    """Loss of each row from a loss cell of `_BY_CLASS`, whose mean divides by the weights of the labels it counts.
-
-    A row without any label to count has loss and gradient zero (MindSpore's mean of nothing is NaN).
-    """
-
-    def __init__(self, loss_fn):
-        super().__init__(auto_prefix=False)
-        self.reduction, self.weight, self.ignored = loss_fn.reduction, loss_fn.weight, loss_fn.ignore_index
-        self.loss_fn = copy_cell(loss_fn)
-        self.loss_fn.__dict__.update(reduction="none")
-
-    def construct(self, output, label):
-        values = self.loss_fn(cast(output, ms.float32), label)
-        values = reshape(values, (values.shape[0], -1))
-        if self.reduction == "sum":
-            return add_up(values, 1)
-        if self.reduction == "none" or label.ndim == output.ndim:  # or probabilities, which are all counted
-            return average(values, 1)
-        counted = add_up(reshape(self._weights(label), values.shape), 1)
-        return add_up(values, 1) / select(greater(counted, 0.0), counted, ones_like(counted))
-
-    def _weights(self, label):
-        kept = label != self.ignored
-        if self.weight is None:
-            return cast(kept, ms.float32)
-        weights = ops.gather(self.weight, select(kept, label, zeros_like(label)), 0)
-        return select(kept, weights, zeros_like(weights))
 
 
 class _OneRow(nn.Cell):
@@ -145,9 +113,11 @@ def per_row(loss_fn, output, label):
         output (Tensor): Output of the network for a few rows, to try it with; call this eagerly.
         label (Tensor): Their labels.
     """
-    if type(loss_fn) in _ROWWISE:
+    if isinstance(loss_fn, ClassLoss):
+        return loss_fn
+    if inherits_construct(loss_fn, _ROWWISE):
         return UnreducedLoss(loss_fn)
-    if type(loss_fn) in _BY_CLASS:
+    if inherits_construct(loss_fn, BY_CLASS):
         return ClassLoss(loss_fn)
     if not isinstance(output, ms.Tensor):
         return None

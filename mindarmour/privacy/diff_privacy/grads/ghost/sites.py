@@ -2,17 +2,19 @@
 from collections import Counter
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
+from typing import Optional
 
 import numpy as np
 from mindspore import nn
 
-from mindarmour.privacy.diff_privacy.grads.eager import eager, few_rows
+from mindarmour.privacy.diff_privacy.grads.eager import eager
 from mindarmour.privacy.diff_privacy.grads.ghost.row_copies import RawParameter, put_rows
 from mindarmour.privacy.diff_privacy.grads.ghost.row_losses import per_row
 from mindarmour.privacy.diff_privacy.grads.layers import registered_layers, rule_class_for
 from mindarmour.privacy.diff_privacy.grads.layers.products import Transposed
 from mindarmour.privacy.diff_privacy.grads.network_copy import copy_network
 from mindarmour.privacy.diff_privacy.grads.protocol import RowLoss
+from mindarmour.privacy.diff_privacy.grads.rows import few_rows
 from mindarmour.privacy.diff_privacy.grads.taps import RecorderMaker
 from mindarmour.privacy.errors import UnsupportedLayerError
 from mindarmour.utils.mindspore_internals import own_parameters
@@ -44,6 +46,11 @@ class Site:
         """Shapes of the taps with the batch axis first."""
         return tuple(_axis_first(shape, axis) for shape, axis in zip(self.recorded, self.axes))
 
+    def for_rows(self, before, rows):
+        """The site in a batch of `rows` rows, known from one of `before` rows."""
+        recorded = (_scaled(shape, axis, before, rows) for shape, axis in zip(self.recorded, self.axes))
+        return replace_fields(self, recorded=tuple(recorded))
+
     def trainable(self):
         """{attribute: Parameter} of the layer's trainable Parameters."""
         found = self.rule_class.parameters_of(self.cell)
@@ -64,15 +71,29 @@ class Survey:
         raw (tuple[RawParameter]): Parameters that cells use by themselves.
         rows (int): Rows of the batch.
         row_loss (Cell, optional): The loss row by row, where there is a way; see `row_losses.per_row`.
-        loss_scale (float, optional): For a network that returns one number as its loss: what makes it the sum of
-            the rows' losses. None otherwise.
+        scalar_loss (str, optional): 'mean' or 'sum' for a network that returns one number as its loss: what it does
+            with the rows' losses. None otherwise.
     """
 
     sites: tuple
     raw: tuple
     rows: int
-    row_loss: nn.Cell = None
-    loss_scale: float = None
+    row_loss: Optional[nn.Cell] = None
+    scalar_loss: Optional[str] = None
+
+    def for_rows(self, rows):
+        """The same for a batch of `rows` rows."""
+        return replace_fields(self, sites=tuple(site.for_rows(self.rows, rows) for site in self.sites), rows=rows)
+
+    @property
+    def loss_scale(self):
+        """What makes the one number that the network returns the sum of the rows' losses; None for other networks."""
+        return {None: None, "mean": float(self.rows), "sum": 1.0}[self.scalar_loss]
+
+    @property
+    def axes(self):
+        """Batch axis of every tap, in the order of the sites."""
+        return tuple(axis for site in self.sites for axis in site.axes)
 
 
 
@@ -98,7 +119,7 @@ def survey(network, loss_fn, columns):
         calls = [run[0][name] for run in small]
         if any(calls[0]):
             sites.append(_site(name, cell, calls, rows))
-    return Survey(tuple(sites), raw, rows, row_loss, _loss_scale(network, loss_fn, columns, small))
+    return Survey(tuple(sites), raw, rows, row_loss, _scalar_loss(network, loss_fn, columns, small))
 
 
 def _candidates(network):
@@ -223,7 +244,7 @@ def _site(name, cell, calls, rows):
         if axis is None:
             _refuse(name, cell, f"no axis of a tensor of shape {two[0]} follows the number of rows.")
         axes.append(axis)
-        recorded.append(_scaled(two[0], axis, rows))
+        recorded.append(_scaled(two[0], axis, 2, rows))
     return Site(name, cell, rule_class_for(cell), tuple(recorded), tuple(axes))
 
 
@@ -237,8 +258,8 @@ def _batch_axis(two, three):
     return moving[0]
 
 
-def _scaled(shape, axis, rows):
-    return tuple(size // 2 * rows if i == axis else size for i, size in enumerate(shape))
+def _scaled(shape, axis, before, rows):
+    return tuple(size // before * rows if i == axis else size for i, size in enumerate(shape))
 
 
 def _axis_first(shape, axis):
@@ -247,8 +268,8 @@ def _axis_first(shape, axis):
     return tuple(moved)
 
 
-def _loss_scale(network, loss_fn, columns, small):
-    """For a network that returns one number: its rows if it averages over them, 1 if it sums."""
+def _scalar_loss(network, loss_fn, columns, small):
+    """For a network that returns one number: 'mean' if it averages over its rows, 'sum' if it adds them up."""
     if loss_fn is not None:
         return None
     outputs = [output.asnumpy() for _, output in small]
@@ -263,5 +284,5 @@ def _loss_scale(network, loss_fn, columns, small):
         single = [float(one(*(column[i:i + 1] for column in rows)).asnumpy()) for i in range(2)]
     whole = float(outputs[0].reshape(()))
     if np.isclose(whole, sum(single), rtol=1e-4) and not np.isclose(whole, sum(single) / 2, rtol=1e-4):
-        return 1.0
-    return float(columns[0].shape[0])
+        return "sum"
+    return "mean"

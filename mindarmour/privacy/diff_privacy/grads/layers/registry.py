@@ -1,5 +1,8 @@
 """Which rule serves which layer, and what a rule must offer."""
+from __future__ import annotations
+
 import math
+from typing import Optional
 
 from mindspore import nn
 
@@ -17,6 +20,9 @@ from mindarmour.privacy.diff_privacy.operators import (
 )
 
 _RULES = {}
+# What a subclass may say anew without computing anything else.
+_NO_COMPUTATION = frozenset(("__init__", "__module__", "__qualname__", "__doc__", "__annotations__", "__dict__",
+                             "__weakref__", "__repr__", "extend_repr", "__static_attributes__", "__firstlineno__"))
 
 
 class UnitGradient(nn.Cell):
@@ -161,10 +167,10 @@ class LayerRule:
 
 
 def register_layer(*kinds):
-    """Class decorator: the decorated `LayerRule` serves layers of exactly these classes.
+    """Class decorator: the decorated `LayerRule` serves layers of these classes.
 
-    A later registration replaces an earlier one. Subclasses are not included, because a subclass may compute
-    something else.
+    A later registration replaces an earlier one. Subclasses are included that override nothing but `__init__` and what
+    they print: others may compute something else.
 
     Args:
         kinds (type): Cell classes.
@@ -186,9 +192,18 @@ def register_layer(*kinds):
     return register
 
 
-def rule_class_for(cell):
-    """The rule registered for the cell's exact class, or None."""
-    return _RULES.get(type(cell))
+def rule_class_for(cell: nn.Cell) -> Optional[type]:
+    """The rule registered for the cell's class, or for one whose computation it inherits; None if there is none."""
+    ancestry = type(cell).__mro__
+    place = next((i for i, kind in enumerate(ancestry) if kind in _RULES), None)
+    if place is None or any(_overrides(kind, ancestry[place]) for kind in ancestry[:place]):
+        return None
+    return _RULES[ancestry[place]]
+
+
+def _overrides(kind, registered):
+    # a Cell has no bprop until somebody writes one
+    return any(name == "bprop" or hasattr(registered, name) for name in vars(kind) if name not in _NO_COMPUTATION)
 
 
 def registered_layers():

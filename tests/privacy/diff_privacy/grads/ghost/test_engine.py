@@ -71,7 +71,7 @@ def test_a_loss_that_cannot_be_mapped_over_rows(reduction):
         ms.set_context(mode=ms.PYNATIVE_MODE)
 
 
-def test_weighted_cross_entropy_is_what_each_row_alone_gives():
+def test_weighted_cross_entropy():
     loss_fn = nn.CrossEntropyLoss(weight=Tensor(np.array([1.0, 2.0, 5.0], np.float32)))
     assert_exact(small(), loss_fn, vectors(), 6)
 

@@ -5,12 +5,15 @@ import pytest
 from ghost_oracle import assert_exact
 from mindspore import Tensor, nn, ops
 
+from mindarmour.privacy.diff_privacy import clipped_gradient_fn
 from mindarmour.privacy.diff_privacy.clipping.rules import FlatClipping
 from mindarmour.privacy.diff_privacy.grads.choose import choose_engine
+from mindarmour.privacy.diff_privacy.grads.class_loss import ClassLoss
 from mindarmour.privacy.diff_privacy.grads.ghost.engine import GhostEngine
-from mindarmour.privacy.diff_privacy.grads.ghost.row_losses import ClassLoss, UnreducedLoss, per_row
+from mindarmour.privacy.diff_privacy.grads.ghost.row_losses import UnreducedLoss, per_row
 from mindarmour.privacy.diff_privacy.grads.loop import LoopEngine
 from mindarmour.privacy.diff_privacy.grads.vmap import VmapEngine
+from mindarmour.privacy.diff_privacy.train.loss_scale import scaled
 from mindarmour.privacy.errors import UnsupportedLayerError
 
 ROWS, CLASSES = 4, 3
@@ -108,7 +111,35 @@ def test_cross_entropy_of_each_row(shape, options):
     loss_fn = nn.CrossEntropyLoss(**options)
     rows = per_row(loss_fn, output, label)
     assert isinstance(rows, ClassLoss)
-    np.testing.assert_allclose(rows(output, label).asnumpy(), Rows(loss_fn)(output, label).asnumpy(), rtol=1e-5)
+    expected = Rows(nn.CrossEntropyLoss(**options))(output, label).asnumpy()
+    if "weight" in options:  # MindSpore's mean divides them out again
+        values = nn.CrossEntropyLoss(**{**options, "reduction": "none"})(output, label).asnumpy().reshape(ROWS, -1)
+        counted = label.asnumpy().reshape(ROWS, -1) != options.get("ignore_index", -100)
+        expected = values.sum(axis=1) / counted.sum(axis=1)
+    np.testing.assert_allclose(rows(output, label).asnumpy(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("engine, kind, reduction", [
+    *(("ghost", kind, "mean") for kind in (nn.CrossEntropyLoss, nn.NLLLoss, type("Own", (nn.CrossEntropyLoss,), {}))),
+    ("ghost", nn.CrossEntropyLoss, "sum"), ("ghost", nn.CrossEntropyLoss, "none"),
+    ("loop", nn.CrossEntropyLoss, "mean"), ("loop", nn.NLLLoss, "mean"), ("vmap", nn.CrossEntropyLoss, "mean")])
+def test_a_heavy_class_pulls_harder_in_every_engine(engine, kind, reduction):
+    def norms(loss_fn):
+        ms.set_seed(1)
+        return clipped_gradient_fn(network(), loss_fn, 1e6, engine=engine)(batch()[0], Tensor(LABELS)).norms
+
+    ratio = norms(kind(CLASS_WEIGHTS, reduction=reduction)).asnumpy() / norms(kind(reduction=reduction)).asnumpy()
+    np.testing.assert_allclose(ratio, CLASS_WEIGHTS.asnumpy()[LABELS], rtol=1e-4)
+
+
+def test_a_loss_scale_leaves_class_weights_alone():
+    def norms(loss_fn):
+        ms.set_seed(1)
+        _, loss_fn = scaled(None, loss_fn, "mean", 8.0)
+        return clipped_gradient_fn(network(), loss_fn, 1e6)(batch()[0], Tensor(LABELS)).norms.asnumpy()
+
+    ratio = norms(nn.CrossEntropyLoss(CLASS_WEIGHTS)) / norms(nn.CrossEntropyLoss())
+    np.testing.assert_allclose(ratio, CLASS_WEIGHTS.asnumpy()[LABELS], rtol=1e-4)
 
 
 def test_cross_entropy_of_probabilities():

@@ -1,7 +1,11 @@
 """The layers themselves take the form that their shapes ask for, on both sides of the crossover."""
+import mindspore as ms
+import numpy as np
+import pytest
+from ghost_oracle import assert_layer_exact
 from mindspore import nn
 
-from mindarmour.privacy.diff_privacy.grads.layers import dense, embedding, products
+from mindarmour.privacy.diff_privacy.grads.layers import dense, embedding, products, rule_class_for
 
 UNITS = 3
 
@@ -44,3 +48,44 @@ def test_embedding_of_sequences():
     assert (short, long) == (embedding.PairsGradient, embedding.TableGradient)
     assert 2 < first < 100
     assert table_form(200, 30000, 128) is embedding.PairsGradient
+
+
+class Linear(nn.Dense):
+    """As projects have for their defaults."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs, has_bias=True)
+
+    def size(self):
+        return self.in_channels * self.out_channels
+
+
+class Doubled(nn.Dense):
+    def construct(self, x):
+        return 2 * super().construct(x)
+
+
+class DoubledByMixin(type("Mixin", (), {"construct": lambda self, x: 2 * nn.Dense.construct(self, x)}), nn.Dense):
+    pass
+
+
+class OtherHelper(nn.GroupNorm):
+    def _cal_output(self, x):
+        return x
+
+
+class OwnBackward(nn.Dense):
+    def bprop(self, x, out, dout):
+        return (dout,)
+
+
+def test_a_subclass_that_computes_the_same_is_served():
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    assert rule_class_for(Linear(4, 3)) is dense.DenseRule
+    assert_layer_exact(Linear(4, 3), np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32), 3)
+
+
+@pytest.mark.parametrize("layer", [Doubled(4, 3), DoubledByMixin(4, 3), OtherHelper(1, 4), OwnBackward(4, 3)],
+                         ids=lambda layer: type(layer).__name__)
+def test_a_subclass_that_may_compute_something_else_is_not(layer):
+    assert rule_class_for(layer) is None

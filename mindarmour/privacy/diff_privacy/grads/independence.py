@@ -1,0 +1,193 @@
+"""Proof that no row of a batch reaches another: rows that are no numbers leave every other row as it was, bit by bit.
+
+Comparing values cannot show that. So some rows of a batch are filled with NaN and infinities, at the inputs and again
+at the input and the output of every layer that the engine reads, where an activation may have hidden them. If a row
+that was left alone changes by a single bit, at its loss or at any of these places, it depends on the others. A family
+of sets (`rows.separating_sets`) has, for each two places of the batch, one that poisons the first and spares the
+second.
+
+That settles the forward pass at the batch's own size, and with it the gradients as far as MindSpore differentiates by
+itself. Gradients are looked at too: for a few rows, and for the whole batch where they could mix behind the rows'
+losses, as in a loss that only the whole batch has.
+"""
+from __future__ import annotations
+
+from typing import Optional
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from mindarmour.privacy.diff_privacy.clipping.rules import FlatClipping
+from mindarmour.privacy.diff_privacy.grads.ghost.engine import GhostEngine
+from mindarmour.privacy.diff_privacy.grads.ghost.row_copies import put_rows
+from mindarmour.privacy.diff_privacy.grads.ghost.row_losses import OwnLoss, WeightedLoss
+from mindarmour.privacy.diff_privacy.grads.ghost.sites import Survey
+from mindarmour.privacy.diff_privacy.grads.network_copy import copy_network
+from mindarmour.privacy.diff_privacy.grads.rows import different_rows, poison_like, poisoned, separating_sets
+from mindarmour.privacy.errors import UnsupportedLayerError
+
+_FEW = 3
+_FIX = ("Let every row be computed from itself alone (no statistics, sorting or shuffling over the batch axis, no loss "
+        "that divides by a sum over the batch); or take engine='vmap' or 'loop', which ask for each row by itself.")
+
+
+def refuse_if_rows_mix(network: nn.Cell, loss_fn: Optional[nn.Cell], found: Survey, columns: tuple) -> None:
+    """Raise UnsupportedLayerError if a row of the batch depends on another. Call this eagerly.
+
+    Args:
+        network (Cell): The network, in training mode without dropout.
+        loss_fn (Cell, optional): Its loss; None if the network returns the loss.
+        found (Survey): What the ghost engine found in it.
+        columns (tuple[Tensor]): A batch of real rows.
+    """
+    rows = columns[0].shape[0]
+    sets = separating_sets(rows)
+    _refuse_mixing_forward(network, loss_fn, found.for_rows(rows), columns, sets)
+    few = different_rows(columns, _FEW)
+    _refuse_mixing_gradients(network, loss_fn, found, few, np.eye(_FEW, dtype=bool))
+    by_row = found.scalar_loss is None and (loss_fn is None or found.row_loss is not None)
+    if not by_row or has_own_gradient(network) or (loss_fn is not None and has_own_gradient(loss_fn)):
+        _refuse_mixing_gradients(network, loss_fn, found, columns, sets)
+
+
+def has_own_gradient(network: nn.Cell) -> bool:
+    """Whether a cell of the network brings its own backward pass, which need not follow from the forward pass."""
+    return any(getattr(type(cell), "bprop", None) is not None for _, cell in network.cells_and_names())
+
+
+class _Ward:
+    """Which rows are poisoned in this run, and what the others looked like at every place in the first one."""
+
+    def __init__(self, rows):
+        self.rows = rows
+        self.poison = np.zeros(rows, bool)
+        self._marks = {}
+
+    def look(self, place, value, axis):
+        """Raise `_Mixed` if a row that is not poisoned differs from what it was in the first run."""
+        marks = row_marks(value, axis, self.rows)
+        before = self._marks.setdefault(place, marks)
+        if not np.array_equal(before[~self.poison], marks[~self.poison]):
+            raise _Mixed(place)
+
+    def poisoned(self, value, axis):
+        """`value` with poison in its poisoned rows."""
+        if not self.poison.any() or value.dtype not in (ms.float32, ms.float16, ms.bfloat16):
+            return value
+        shape = [1] * value.ndim
+        shape[axis] = value.shape[axis]
+        mask = np.repeat(self.poison, value.shape[axis] // self.rows).reshape(shape)
+        poison = Tensor(poison_like(value.shape) if axis != value.ndim - 1 else np.float32(np.nan), value.dtype)
+        return ops.where(Tensor(mask), poison, value)
+
+
+class _Mixed(Exception):
+    """A row changed at a place because others did."""
+
+
+class _Probe(nn.Cell):
+    """Stands where a tap will be: looks at the rows, and poisons them anew; for eager runs only."""
+
+    def __init__(self, ward, place, axis):
+        super().__init__(auto_prefix=False)
+        self._ward, self._place, self._axis = ward, place, axis
+
+    def construct(self, value, *noted):
+        self._ward.look((self._place, "value"), value, self._axis)
+        if noted:
+            self._ward.look((self._place, "noted"), noted[0], self._axis)
+        return self._ward.poisoned(value, self._axis)
+
+
+class _ProbeMaker:
+    """Makes probes instead of taps, in the same order."""
+
+    def __init__(self, ward, axes):
+        self._ward, self._axes, self._made = ward, axes, 0
+
+    def value(self):
+        """A probe where a tap will be."""
+        self._made += 1
+        return _Probe(self._ward, self._made - 1, self._axes[self._made - 1])
+
+    gradient = indices = value
+
+
+def row_marks(value: Tensor, axis: int, rows: int) -> np.ndarray:
+    """One number per row, uint64 [rows], that a change of any single bit changes."""
+    if value.dtype == ms.bfloat16:
+        value = value.astype(ms.float32)
+    array = np.ascontiguousarray(np.moveaxis(value.asnumpy(), axis, 0)).reshape(rows, -1)
+    size = array.shape[1] * array.itemsize
+    word = next(kind for kind in (np.uint64, np.uint32, np.uint16, np.uint8) if size % np.dtype(kind).itemsize == 0)
+    return array.view(np.uint8).view(word).reshape(rows, -1).sum(axis=1, dtype=np.uint64)
+
+
+def _refuse_mixing_forward(network, loss_fn, found, columns, sets):
+    ward = _Ward(found.rows)
+    make = _ProbeMaker(ward, found.axes)
+    by_name = {site.name: site for site in found.sites}
+
+    def replace(name, cell):
+        site = by_name.get(name)
+        return site.rule_class.tapped(cell, make) if site else None
+
+    adjust, copies = put_rows(found.raw, found.rows)
+    values = [copied.asnumpy().copy() for copied in copies]
+    probed = copy_network(network, replace, adjust)
+    if loss_fn is None:
+        loss, by_row = OwnLoss(probed, found.loss_scale), found.scalar_loss is None
+    else:
+        loss, by_row = WeightedLoss(probed, loss_fn, found.row_loss, found.rows), found.row_loss is not None
+    weights = ops.ones(found.rows, ms.float32)
+    for turn, poison in enumerate([ward.poison, *sets]):
+        ward.poison = poison
+        for copied, value in zip(copies, values):
+            copied.set_data(ward.poisoned(Tensor(value), 0))
+        given = poisoned(columns, poison, turn) if turn else columns
+        with _named(network, by_name):
+            losses = loss(weights, *given)[1]
+            if by_row:
+                ward.look("loss", losses, 0)
+
+
+def _refuse_mixing_gradients(network, loss_fn, found, columns, sets):
+    rows = columns[0].shape[0]
+    engine = GhostEngine(network, loss_fn, FlatClipping(), rows, columns, found)
+    axes = (*found.axes, *(0 for _ in found.raw))
+    weights, ward = ops.ones(rows, ms.float32), _Ward(rows)
+    for turn, poison in enumerate([ward.poison, *sets, *sets[:2]]):
+        ward.poison = poison
+        given = poisoned(columns, poison, turn) if turn else columns
+        _, readings = engine.backward(weights, *given)
+        with _named(network, {}):
+            for place, (reading, axis) in enumerate(zip(readings, axes)):
+                ward.look(place, reading, axis)
+
+
+class _named:
+    """Turns `_Mixed` into the refusal that names the layer."""
+
+    def __init__(self, network, by_name):
+        self._network, self._by_name = network, by_name
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if kind is _Mixed:
+            name = self._owner(error.args[0])
+            cell = dict(self._network.cells_and_names()).get(name, self._network)
+            raise UnsupportedLayerError(name, type(cell).__name__, "rows of the batch depend on each other: a row that "
+                                        "was left alone changed when others did.", _FIX) from None
+
+    def _owner(self, place):
+        if not isinstance(place, tuple):
+            return ""
+        tap = place[0]
+        for name, site in self._by_name.items():
+            if tap < len(site.axes):
+                return name
+            tap -= len(site.axes)
+        return ""
