@@ -1,7 +1,7 @@
 """Fully connected layers: weight [out, in] and bias [out]."""
 import math
 
-from mindspore import nn
+from mindspore import mint, nn
 
 from mindarmour.privacy.diff_privacy.grads.layers.products import SumOverPositions, product_gradient
 from mindarmour.privacy.diff_privacy.grads.layers.registry import LayerRule, register_layer
@@ -16,27 +16,21 @@ class _WithoutActivation(TappedCell):
         inner = copy_cell(cell)
         inner.__dict__["activation_flag"] = False
         super().__init__(inner)
-        self.read = DenseRule.plainly_tapped(inner, make)
+        self.read = LinearRule.tapped(inner, make)
         self.after = cell.activation
 
     def construct(self, x):
         return self.after(self.read(x))
 
 
-@register_layer(nn.Dense)
-class DenseRule(LayerRule):
-    """`nn.Dense` on inputs of any rank: axes between the batch and the features are positions."""
-
-    @classmethod
-    def plainly_tapped(cls, cell, make):
-        """Tapped, whatever the activation. A frozen weight does not need the input."""
-        return super().tapped(cell, make) if cell.weight.requires_grad else OutputOnly(cell, make)
+@register_layer(mint.nn.Linear)
+class LinearRule(LayerRule):
+    """`mint.nn.Linear` on inputs of any rank: axes between the batch and the features are positions."""
 
     @classmethod
     def tapped(cls, cell, make):
-        if cell.activation_flag:
-            return _WithoutActivation(cell, make)
-        return cls.plainly_tapped(cell, make)
+        """A frozen weight does not need the input."""
+        return super().tapped(cell, make) if cell.weight.requires_grad else OutputOnly(cell, make)
 
     @classmethod
     def gradient(cls, name, cell, shapes, units):
@@ -45,3 +39,14 @@ class DenseRule(LayerRule):
         outputs, inputs = cell.weight.shape
         positions = math.prod(shapes[-1]) // (units * outputs)
         return product_gradient(units, positions, inputs, outputs, cell.weight.shape)
+
+
+@register_layer(nn.Dense)
+class DenseRule(LinearRule):
+    """`nn.Dense`, with its activation or without."""
+
+    @classmethod
+    def tapped(cls, cell, make):
+        if cell.activation_flag:
+            return _WithoutActivation(cell, make)
+        return super().tapped(cell, make)

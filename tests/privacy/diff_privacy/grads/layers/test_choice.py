@@ -3,7 +3,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from ghost_oracle import assert_layer_exact
-from mindspore import nn
+from mindspore import mint, nn
 
 from mindarmour.privacy.diff_privacy.grads.layers import dense, embedding, products, rule_class_for
 
@@ -89,3 +89,11 @@ def test_a_subclass_that_computes_the_same_is_served():
                          ids=lambda layer: type(layer).__name__)
 def test_a_subclass_that_may_compute_something_else_is_not(layer):
     assert rule_class_for(layer) is None
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (6, 5, 4)], ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_of_mint_is_served(bias, shape):
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    inputs = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    assert_layer_exact(mint.nn.Linear(4, 3, bias=bias), inputs, 3, [1, 1, 0, 1, 1, 1])
