@@ -1,9 +1,17 @@
 """Copies of a network's structure that share its Parameters."""
+from __future__ import annotations
+
 import types
+from typing import Optional
 
 from mindspore import nn
 
 from mindarmour.utils.mindspore_internals import copy_cell, own_cells, own_parameters
+
+
+def inherits_construct(cell: Optional[nn.Cell], kinds: tuple) -> bool:
+    """Whether a cell computes what one of these classes computes: it is one, or a subclass that leaves it alone."""
+    return any(isinstance(cell, kind) and type(cell).construct is kind.construct for kind in kinds)
 
 
 def hide_parameter(cell, attribute, parameter):

@@ -12,7 +12,7 @@ from mindarmour.privacy.diff_privacy.grads.ghost.row_copies import RawParameter,
 from mindarmour.privacy.diff_privacy.grads.ghost.row_losses import per_row
 from mindarmour.privacy.diff_privacy.grads.layers import registered_layers, rule_class_for
 from mindarmour.privacy.diff_privacy.grads.layers.products import Transposed
-from mindarmour.privacy.diff_privacy.grads.network_copy import copy_network
+from mindarmour.privacy.diff_privacy.grads.network_copy import copy_network, inherits_construct
 from mindarmour.privacy.diff_privacy.grads.protocol import RowLoss
 from mindarmour.privacy.diff_privacy.grads.rows import few_rows
 from mindarmour.privacy.diff_privacy.grads.taps import RecorderMaker
@@ -226,7 +226,7 @@ def without_dropout(network):
     quiet = copy_network(network, replace)
     quiet.set_train()
     for _, cell in quiet.cells_and_names():
-        if isinstance(cell, _DROPOUTS):
+        if inherits_construct(cell, _DROPOUTS):  # others may do more in training than to drop
             cell.set_train(False)
     return quiet
 
