@@ -1,6 +1,11 @@
 """Batches larger than memory: clipped sums of parts, added up before any noise."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Optional
+
 import mindspore as ms
-from mindspore import nn, ops
+from mindspore import Parameter, Tensor, nn, ops
 
 from mindarmour.privacy.diff_privacy.grads.choose import choose_engine
 from mindarmour.privacy.diff_privacy.grads.loop import LoopEngine
@@ -39,7 +44,7 @@ class AccumulatingEngine(nn.Cell):
 
     compiled = False  # a host loop over compiled parts
 
-    def __init__(self, engine, rows, parameters):
+    def __init__(self, engine: nn.Cell, rows: int, parameters: Sequence[Parameter]) -> None:
         super().__init__(auto_prefix=False)
         self.part = engine
         self.add_part = _AddPart(engine)
@@ -65,7 +70,8 @@ def _part(column, start, rows):
     return part if missing == 0 else ops.concat([part, ops.zeros((missing, *part.shape[1:]), part.dtype)])
 
 
-def engine_for(name, network, loss_fn, rule, units, columns, physical_batch_size=None, is_real=None):
+def engine_for(name: str, network: nn.Cell, loss_fn: Optional[nn.Cell], rule: nn.Cell, units: int, columns: tuple,
+               physical_batch_size: Optional[int] = None, is_real: Optional[Tensor] = None) -> tuple:
     """The engine for a batch, in parts of `physical_batch_size` rows where that is smaller than the batch.
 
     `is_real` [B] marks the batch's real rows; all of them if None.
@@ -92,6 +98,6 @@ def engine_for(name, network, loss_fn, rule, units, columns, physical_batch_size
     return AccumulatingEngine(engine, physical_batch_size, network.trainable_params()), reason
 
 
-def check_physical_batch_size(value):
+def check_physical_batch_size(value: Optional[int]) -> Optional[int]:
     """The argument as documented: a positive int, or None."""
     return value if value is None else _validate.integer("physical_batch_size", value, low=1)

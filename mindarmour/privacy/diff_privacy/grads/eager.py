@@ -1,5 +1,8 @@
 """Run a network at once on a few rows, whatever MindSpore's mode."""
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Iterator
 
 import mindspore as ms
 
@@ -7,7 +10,7 @@ from mindarmour.utils.mindspore_internals import forget_failed_gradient, wait_fo
 
 
 @contextlib.contextmanager
-def eager():
+def eager() -> Iterator[None]:
     """Run cells at once instead of compiling them, whatever the mode, and each operator to its end.
 
     MindSpore hands operators from thread to thread otherwise. With the few rows of a check that takes three to eight

@@ -4,14 +4,18 @@ The structure decides what can be read (`grads.ghost.sites`), and `grads.indepen
 comparison with the loop finds what neither can show: a layer reached behind the taps, a loss that is not what it
 seems, a wrong rule of the user's.
 """
+from __future__ import annotations
+
+from typing import Optional
+
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, ops
+from mindspore import Tensor, nn, ops
 
 from mindarmour.privacy.diff_privacy.clipping.rules import FlatClipping
 from mindarmour.privacy.diff_privacy.grads.eager import eager
 from mindarmour.privacy.diff_privacy.grads.ghost.engine import GhostEngine
-from mindarmour.privacy.diff_privacy.grads.ghost.sites import survey, without_dropout
+from mindarmour.privacy.diff_privacy.grads.ghost.sites import Survey, survey, without_dropout
 from mindarmour.privacy.diff_privacy.grads.independence import refuse_if_rows_mix
 from mindarmour.privacy.diff_privacy.grads.protocol import RowLoss
 from mindarmour.privacy.diff_privacy.grads.rows import different_rows
@@ -24,7 +28,7 @@ _TRIED = 12  # rows, if the gradients of the first ones are not finite
 _FIX = "Take engine='auto' or 'vmap'."
 
 
-def refuse_if_inexact(network, loss_fn, columns):
+def refuse_if_inexact(network: nn.Cell, loss_fn: Optional[nn.Cell], columns: tuple) -> Survey:
     """Show that no row of a batch reaches another, and compare the engine with the loop on a few, without dropout.
 
     Args:

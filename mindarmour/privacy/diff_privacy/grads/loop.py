@@ -2,6 +2,10 @@
 
 One compiled gradient of one row serves the whole batch, so the graph does not grow with the number of units.
 """
+from __future__ import annotations
+
+from typing import Optional
+
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
@@ -55,7 +59,7 @@ class LoopEngine(nn.Cell):
 
     compiled = False  # a host loop: the train step calls it between compiled parts
 
-    def __init__(self, network, loss_fn, rule, units):
+    def __init__(self, network: nn.Cell, loss_fn: Optional[nn.Cell], rule: nn.Cell, units: int) -> None:
         super().__init__(auto_prefix=False)
         self.parameters = tuple(network.trainable_params())
         self.row_gradient = _RowGradient(network, loss_fn)

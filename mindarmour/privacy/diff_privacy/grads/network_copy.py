@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 import types
-from typing import Optional
+from typing import Callable, Optional
 
-from mindspore import nn
+from mindspore import Parameter, nn
 
 from mindarmour.utils.mindspore_internals import copy_cell, own_cells, own_parameters
 
@@ -14,13 +14,14 @@ def inherits_construct(cell: Optional[nn.Cell], kinds: tuple) -> bool:
     return any(isinstance(cell, kind) and type(cell).construct is kind.construct for kind in kinds)
 
 
-def hide_parameter(cell, attribute, parameter):
+def hide_parameter(cell: nn.Cell, attribute: str, parameter: Parameter) -> None:
     """Let a copied cell read `parameter` as its `attribute`, outside of its table of Parameters."""
     own_parameters(cell).pop(attribute, None)
     object.__setattr__(cell, attribute, parameter)
 
 
-def copy_network(network, replace, adjust=None):
+def copy_network(network: nn.Cell, replace: Callable[[str, nn.Cell], Optional[nn.Cell]],
+                 adjust: Optional[Callable[[str, nn.Cell], None]] = None) -> nn.Cell:
     """A copy of the network's structure that shares its Parameters.
 
     Args:

@@ -13,8 +13,13 @@ The B rows of a batch form `units` consecutive groups of B // units rows. A unit
 with reduction 'sum': the sum) of the loss gradients of its real rows. A row with mask 0 leaves a hole: the other
 rows keep their places, so one record's absence never moves another record into a different unit.
 """
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Optional
+
 import mindspore as ms
-from mindspore import nn
+from mindspore import Parameter, Tensor, nn
 from mindspore.common.initializer import initializer
 
 from mindarmour.privacy.diff_privacy.grads.class_loss import class_weights_kept
@@ -23,7 +28,7 @@ from mindarmour.privacy.diff_privacy.operators import add_up, add_up_keeping_axe
 ENGINES = ("auto", "ghost", "vmap", "loop")
 
 
-def loss_reduction(loss_fn):
+def loss_reduction(loss_fn: Optional[nn.Cell]) -> str:
     """'mean', 'sum' or 'none', as the loss cell says; 'mean' where it does not."""
     reduction = getattr(loss_fn, "reduction", None)
     if reduction in ("mean", "sum", "none"):
@@ -40,7 +45,7 @@ class RowLoss(nn.Cell):
     stay in it, though MindSpore's mean of one label divides them out (`class_loss.class_weights_kept`).
     """
 
-    def __init__(self, network, loss_fn):
+    def __init__(self, network: nn.Cell, loss_fn: Optional[nn.Cell]) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
         self.loss_fn = class_weights_kept(loss_fn)
@@ -64,7 +69,7 @@ class UnitWeights(nn.Cell):
         Tensor, float32 [units, B // units].
     """
 
-    def __init__(self, units, reduction):
+    def __init__(self, units: int, reduction: str) -> None:
         super().__init__()
         self.split = (units, -1)
         self.sums = reduction == "sum"
@@ -82,6 +87,6 @@ def real_mean(values, is_real):
     return add_up(kept, ()) / larger(add_up(is_real, ()), 1.0)
 
 
-def zeros_like_parameters(parameters):
+def zeros_like_parameters(parameters: Sequence[Parameter]) -> tuple[Tensor, ...]:
     """Float32 zeros of the parameters' shapes."""
     return tuple(initializer("zeros", p.shape, ms.float32).init_data() for p in parameters)

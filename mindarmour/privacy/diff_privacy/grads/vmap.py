@@ -1,4 +1,8 @@
 """Per-row gradients by `vmap`: exact for every network MindSpore can batch, at the price of B copies of them."""
+from __future__ import annotations
+
+from typing import Optional
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -36,7 +40,7 @@ class VmapEngine(nn.Cell):
 
     compiled = True
 
-    def __init__(self, network, loss_fn, rule, units):
+    def __init__(self, network: nn.Cell, loss_fn: Optional[nn.Cell], rule: nn.Cell, units: int) -> None:
         super().__init__(auto_prefix=False)
         self.rule = rule
         self.units = units

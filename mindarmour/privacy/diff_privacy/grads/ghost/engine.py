@@ -8,14 +8,17 @@ References:
     Bu et al. 2023, "Differentially private optimization on large model at small cost" (book-keeping).
     Li et al. 2022, "Large language models can be strong differentially private learners" (ghost clipping).
 """
+from __future__ import annotations
+
 import math
+from typing import Optional
 
 import mindspore as ms
 from mindspore import ParameterTuple, nn, ops
 
 from mindarmour.privacy.diff_privacy.grads.ghost.row_copies import Refresh, RowsGradient, put_rows
 from mindarmour.privacy.diff_privacy.grads.ghost.row_losses import OwnLoss, WeightedLoss
-from mindarmour.privacy.diff_privacy.grads.ghost.sites import survey
+from mindarmour.privacy.diff_privacy.grads.ghost.sites import Survey, survey
 from mindarmour.privacy.diff_privacy.grads.layers.products import NoGradient
 from mindarmour.privacy.diff_privacy.grads.layers.registry import squares_of
 from mindarmour.privacy.diff_privacy.grads.network_copy import copy_network
@@ -59,7 +62,8 @@ class GhostEngine(nn.Cell):
 
     compiled = True
 
-    def __init__(self, network, loss_fn, rule, units, columns, found=None):
+    def __init__(self, network: nn.Cell, loss_fn: Optional[nn.Cell], rule: nn.Cell, units: int, columns: tuple,
+                 found: Optional[Survey] = None) -> None:
         super().__init__(auto_prefix=False)
         found = (found or survey(network, loss_fn, columns)).for_rows(columns[0].shape[0])
         self.rule = rule

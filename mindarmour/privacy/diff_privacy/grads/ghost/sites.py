@@ -1,11 +1,13 @@
 """Find out, before anything is compiled, which layers a network calls, with what shapes, and who can serve them."""
+from __future__ import annotations
+
 from collections import Counter
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from typing import Optional
 
 import numpy as np
-from mindspore import nn
+from mindspore import Parameter, nn
 
 from mindarmour.privacy.diff_privacy.grads.eager import eager
 from mindarmour.privacy.diff_privacy.grads.ghost.row_copies import RawParameter, put_rows
@@ -38,25 +40,25 @@ class Site:
     name: str
     cell: nn.Cell
     rule_class: type
-    recorded: tuple
-    axes: tuple
+    recorded: tuple[tuple[int, ...], ...]
+    axes: tuple[int, ...]
 
     @property
-    def shapes(self):
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shapes of the taps with the batch axis first."""
         return tuple(_axis_first(shape, axis) for shape, axis in zip(self.recorded, self.axes))
 
-    def for_rows(self, before, rows):
+    def for_rows(self, before: int, rows: int) -> Site:
         """The site in a batch of `rows` rows, known from one of `before` rows."""
         recorded = (_scaled(shape, axis, before, rows) for shape, axis in zip(self.recorded, self.axes))
         return replace_fields(self, recorded=tuple(recorded))
 
-    def trainable(self):
+    def trainable(self) -> dict[str, Parameter]:
         """{attribute: Parameter} of the layer's trainable Parameters."""
         found = self.rule_class.parameters_of(self.cell)
         return {name: parameter for name, parameter in found.items() if parameter.requires_grad}
 
-    def gradient(self, name, units):
+    def gradient(self, name: str, units: int) -> nn.Cell:
         """The `UnitGradient` of the Parameter in attribute `name`, which takes the taps as they come."""
         gradient = self.rule_class.gradient(name, self.cell, self.shapes, units)
         return Transposed(gradient, self.axes) if any(self.axes) else gradient
@@ -75,34 +77,28 @@ class Survey:
             with the rows' losses. None otherwise.
     """
 
-    sites: tuple
-    raw: tuple
+    sites: tuple[Site, ...]
+    raw: tuple[RawParameter, ...]
     rows: int
     row_loss: Optional[nn.Cell] = None
     scalar_loss: Optional[str] = None
 
-    def for_rows(self, rows):
+    def for_rows(self, rows: int) -> Survey:
         """The same for a batch of `rows` rows."""
         return replace_fields(self, sites=tuple(site.for_rows(self.rows, rows) for site in self.sites), rows=rows)
 
     @property
-    def loss_scale(self):
+    def loss_scale(self) -> Optional[float]:
         """What makes the one number that the network returns the sum of the rows' losses; None for other networks."""
         return {None: None, "mean": float(self.rows), "sum": 1.0}[self.scalar_loss]
 
     @property
-    def axes(self):
+    def axes(self) -> tuple[int, ...]:
         """Batch axis of every tap, in the order of the sites."""
         return tuple(axis for site in self.sites for axis in site.axes)
 
 
-
-
-
-
-
-
-def survey(network, loss_fn, columns):
+def survey(network: nn.Cell, loss_fn: Optional[nn.Cell], columns: tuple) -> Survey:
     """Look at the structure, then run two and three rows of the batch through the network and note every shape.
 
     Raises:
@@ -214,7 +210,7 @@ def _same(output, expected):
     return np.allclose(output, expected, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
-def without_dropout(network):
+def without_dropout(network: nn.Cell) -> nn.Cell:
     """A copy of the network in training mode, except that dropout passes everything."""
     def replace(_, cell):
         if isinstance(cell, nn.MultiheadAttention) and cell.dropout:
@@ -229,8 +225,6 @@ def without_dropout(network):
         if inherits_construct(cell, _DROPOUTS):  # others may do more in training than to drop
             cell.set_train(False)
     return quiet
-
-
 
 
 def _site(name, cell, calls, rows):

@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 import math
-from typing import Optional
+from typing import Any, Callable, Optional
 
-from mindspore import nn
+from mindspore import Parameter, nn
 
 from mindarmour.privacy.diff_privacy.grads.rounding import block_length, squares_roundoff
 from mindarmour.privacy.diff_privacy.grads.taps import InputAndOutput
@@ -43,7 +43,7 @@ class UnitGradient(nn.Cell):
         shape (tuple): Shape of the Parameter.
     """
 
-    def __init__(self, units, shape):
+    def __init__(self, units: int, shape: tuple) -> None:
         super().__init__(auto_prefix=False)
         self.units = units
         self.shape = tuple(shape)
@@ -138,23 +138,23 @@ class LayerRule:
     fix_for_several_calls = "Or use a layer of its own for each call."
 
     @classmethod
-    def parameters_of(cls, cell):
+    def parameters_of(cls, cell: nn.Cell) -> dict[str, Parameter]:
         """{attribute: Parameter} of the layer, frozen ones included."""
         found = ((name, getattr(cell, name, None)) for name in cls.parameter_names)
         return {name: parameter for name, parameter in found if parameter is not None}
 
     @classmethod
-    def refusal(cls, cell):
+    def refusal(cls, cell: nn.Cell) -> Optional[str]:
         """Why this layer, configured as it is, cannot be served; None if it can."""
         return None
 
     @classmethod
-    def tapped(cls, cell, make):
+    def tapped(cls, cell: nn.Cell, make: Any) -> nn.Cell:
         """The layer inside its taps, by default one at its input and one at its output. See `taps.TapMaker`."""
         return InputAndOutput(cell, make)
 
     @classmethod
-    def gradient(cls, name, cell, shapes, units):
+    def gradient(cls, name: str, cell: nn.Cell, shapes: tuple, units: int) -> UnitGradient:
         """The `UnitGradient` of the Parameter in attribute `name`.
 
         Args:
@@ -166,7 +166,7 @@ class LayerRule:
         raise NotImplementedError
 
 
-def register_layer(*kinds):
+def register_layer(*kinds: type) -> Callable[[type], type]:
     """Class decorator: the decorated `LayerRule` serves layers of these classes.
 
     A later registration replaces an earlier one. Subclasses are included that override nothing but `__init__` and what
@@ -206,6 +206,6 @@ def _overrides(kind, registered):
     return any(name == "bprop" or hasattr(registered, name) for name in vars(kind) if name not in _NO_COMPUTATION)
 
 
-def registered_layers():
+def registered_layers() -> tuple[type, ...]:
     """All layer classes that have a rule."""
     return tuple(_RULES)
