@@ -278,8 +278,8 @@ class MixesAtToken7(nn.Cell):
 
     def construct(self, tokens):
         values = self.embedding(tokens).mean(axis=1)
-        mixes = (tokens == 7).astype(ms.float32).max()
-        return self.head(values - mixes * values.mean(axis=0, keep_dims=True))
+        mixes = ops.broadcast_to((tokens == 7).astype(ms.float32).max() > 0, values.shape)
+        return self.head(ops.select(mixes, values - values.mean(axis=0, keep_dims=True), values))
 
 
 def test_another_data_set_is_tried_anew():
