@@ -9,11 +9,6 @@ from mindspore import Parameter, nn
 from mindarmour.utils.mindspore_internals import copy_cell, own_cells, own_parameters
 
 
-def inherits_construct(cell: Optional[nn.Cell], kinds: tuple) -> bool:
-    """Whether a cell computes what one of these classes computes: it is one, or a subclass that leaves it alone."""
-    return any(isinstance(cell, kind) and type(cell).construct is kind.construct for kind in kinds)
-
-
 def hide_parameter(cell: nn.Cell, attribute: str, parameter: Parameter) -> None:
     """Let a copied cell read `parameter` as its `attribute`, outside of its table of Parameters."""
     own_parameters(cell).pop(attribute, None)

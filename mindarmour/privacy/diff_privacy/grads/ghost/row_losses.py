@@ -8,8 +8,7 @@ scale the gradients afterwards.
 import mindspore as ms
 from mindspore import nn, ops
 
-from mindarmour.privacy.diff_privacy.grads.class_loss import BY_CLASS, ClassLoss
-from mindarmour.privacy.diff_privacy.grads.network_copy import inherits_construct
+from mindarmour.privacy.diff_privacy.grads.class_loss import BY_CLASS, ClassLoss, inherits_construct
 from mindarmour.privacy.diff_privacy.grads.protocol import loss_reduction
 from mindarmour.privacy.diff_privacy.operators import (
     add_up,

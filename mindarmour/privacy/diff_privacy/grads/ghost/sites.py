@@ -9,12 +9,13 @@ from typing import Optional
 import numpy as np
 from mindspore import Parameter, nn
 
+from mindarmour.privacy.diff_privacy.grads.class_loss import inherits_construct
 from mindarmour.privacy.diff_privacy.grads.eager import eager
 from mindarmour.privacy.diff_privacy.grads.ghost.row_copies import RawParameter, put_rows
 from mindarmour.privacy.diff_privacy.grads.ghost.row_losses import per_row
 from mindarmour.privacy.diff_privacy.grads.layers import registered_layers, rule_class_for
 from mindarmour.privacy.diff_privacy.grads.layers.products import Transposed
-from mindarmour.privacy.diff_privacy.grads.network_copy import copy_network, inherits_construct
+from mindarmour.privacy.diff_privacy.grads.network_copy import copy_network
 from mindarmour.privacy.diff_privacy.grads.protocol import RowLoss
 from mindarmour.privacy.diff_privacy.grads.rows import few_rows
 from mindarmour.privacy.diff_privacy.grads.taps import RecorderMaker
