@@ -23,7 +23,7 @@ from mindarmour.privacy.accounting.curves.rdp import (
 )
 from mindarmour.privacy.accounting.curves.relations import group_epsilon, smallest_epsilon
 from mindarmour.privacy.accounting.curves.zcdp import delta_from_zcdp, epsilon_from_zcdp
-from mindarmour.privacy.accounting.events import FIXED_SIZE, POISSON, REPLACE_ONE, Randomness, Relation
+from mindarmour.privacy.accounting.events import FIXED_SIZE, POISSON, Randomness, Relation
 from mindarmour.utils import _validate
 
 GUARANTEE = "guarantee"
@@ -70,6 +70,9 @@ class Accountant:
             independently. The statement is then an assumption, not a guarantee.
         conversion (str): 'improved' or 'classic', see `epsilon_from_rdp` and `epsilon_from_zcdp`.
         group_size (int): How many records neighbours may differ in.
+        unit (str): 'example', or 'user' for a statement about users who own several examples of a run that drew and
+            clipped single examples by Poisson sampling.
+        examples_per_user (int, optional): With unit 'user': how many examples the data set holds of any user at most.
         orders (sequence, optional): Rényi orders above 1; None takes a grid from 1.02 to 1024.
 
     Guarantee: an upper bound for everything that the entries describe, under adaptive composition, as long as
@@ -85,7 +88,7 @@ class Accountant:
     """
 
     def __init__(self, delta=1e-5, accountant="rdp", relation=None, assume=None, conversion="improved",
-                 group_size=1, orders=None):
+                 group_size=1, orders=None, unit="example", examples_per_user=None):
         self._delta = check_delta(delta)
         self._accountant = _validate.choice("accountant", accountant, ACCOUNTANTS)
         self._relation = None if relation is None else Relation.checked("relation", relation)
@@ -93,6 +96,7 @@ class Accountant:
         self._conversion = _validate.choice("conversion", conversion, CONVERSIONS)
         self._group_size = _validate.integer("group_size", group_size, low=1)
         self._orders = DEFAULT_ORDERS if orders is None else tuple(check_orders(orders).tolist())
+        self._examples_per_user = _examples_per_user(unit, examples_per_user, self._group_size)
         self._prefix, self._prefix_traits, self._settled = (), set(), None
         self._stronger = {}
 
@@ -110,9 +114,10 @@ class Accountant:
         if self._group_size > 1:
             epsilon, note = self._group_epsilon(total), f"for groups of {self._group_size} records"
         else:
-            epsilon, note = epsilon_of(total, self._delta, self._accountant, self._conversion), ""
+            epsilon, note = epsilon_of(total, self._delta, self._accountant, self._conversion), self._unit_note()
             if self._accountant == "pld":
-                epsilon, note = _epsilon_by_pld(total, self._delta, epsilon)
+                epsilon, by_pld = _epsilon_by_pld(total, self._delta, epsilon)
+                note = "; ".join(filter(None, (note, by_pld)))
         return _statement(epsilon, self._delta, self._accountant, total, traits, note)
 
     def delta_at(self, entries, epsilon):
@@ -122,10 +127,19 @@ class Accountant:
 
     def _delta_at(self, entries, epsilon):
         total, traits = self._compose(tuple(entries))
-        delta, note = delta_of(total, epsilon, self._accountant, self._conversion), ""
+        delta, note = delta_of(total, epsilon, self._accountant, self._conversion), self._unit_note()
         if self._accountant == "pld":
-            delta, note = _delta_by_pld(total, epsilon, delta)
+            delta, by_pld = _delta_by_pld(total, epsilon, delta)
+            note = "; ".join(filter(None, (note, by_pld)))
         return _statement(epsilon, delta, self._accountant, total, traits, note)
+
+    def _unit(self):
+        return ("example", None) if self._examples_per_user is None else ("user", self._examples_per_user)
+
+    def _unit_note(self):
+        if self._examples_per_user is None:
+            return ""
+        return f"for users with up to {self._examples_per_user} examples"
 
     def _group_epsilon(self, total):
         if total.exact and self._accountant != "zcdp":
@@ -179,7 +193,8 @@ class Accountant:
     def _judge_under(self, relation):
         if relation not in self._stronger:
             self._stronger[relation] = Accountant(self._delta, self._accountant, relation, self._assume,
-                                                  self._conversion, self._group_size, self._orders)
+                                                  self._conversion, self._group_size, self._orders,
+                                                  *self._unit())
         return self._stronger[relation]
 
     def _curve(self, total):
@@ -188,8 +203,10 @@ class Accountant:
         if self._accountant == "pld" and something and not pld.refusal(total) and not total.unprotected:
             scale = epsilon_of(total, 1e-3)
             curve = None if math.isinf(scale) else pld.tightest_curve(total, scale)
-            if curve is not None:
+            if curve is not None and self._examples_per_user is None:
                 return curve
+            if curve is not None:
+                return lambda epsilons: np.minimum(1.0, curve(epsilons) + _set_aside(total, epsilons))
         return np.vectorize(lambda epsilon: delta_of(total, epsilon, self._accountant, self._conversion))
 
     def _compose(self, entries):
@@ -201,14 +218,15 @@ class Accountant:
         traits = self._prefix_traits | traits_of(last)
         relation = common_relation(traits, self._relation)
         if self._settled is None or relation != self._settled.relation:
-            self._settled, known = Composition(relation, self._assume is not None, self._orders), 0
+            self._settled, known = Composition(relation, self._assume is not None, self._orders,
+                                               self._examples_per_user or 1), 0
         self._settled.extend(closed[known:])
         self._prefix = closed
         return self._settled.copy().extend(last), traits
 
 
 def privacy_spent(entries, delta, accountant="rdp", relation=None, assume=None, conversion="improved",
-                  group_size=1):
+                  group_size=1, unit="example", examples_per_user=None):
     """Privacy that ledger entries have spent, at `delta`. Arguments as for `Accountant`.
 
     Args:
@@ -220,7 +238,8 @@ def privacy_spent(entries, delta, accountant="rdp", relation=None, assume=None, 
     Raises:
         ValueError: If `relation` does not follow from what was recorded.
     """
-    return Accountant(delta, accountant, relation, assume, conversion, group_size).spent(entries)
+    return Accountant(delta, accountant, relation, assume, conversion, group_size, None, unit,
+                      examples_per_user).spent(entries)
 
 
 def privacy_spent_delta(entries, epsilon, accountant="rdp", relation=None, assume=None, conversion="improved"):
@@ -237,7 +256,7 @@ def epsilon_of(total, delta, accountant="rdp", conversion="improved"):
             epsilon_from_zcdp(rho, delta - stated_delta - spare, conversion) if delta > stated_delta + spare
             else math.inf for rho, spare in _rhos(total))
     bounds = [smallest_epsilon(lambda epsilon: delta_of(total, epsilon, "rdp", conversion), delta)] \
-        if _two_sided(total) else _rdp_epsilons(total, delta, conversion)
+        if total.two_sided else _rdp_epsilons(total, delta, conversion)
     if conversion == "improved" and total.unamplified_known:
         bounds.append(epsilon_of_gaussian(math.sqrt(total.squared_mu), delta))
     return min(bounds)
@@ -252,7 +271,7 @@ def delta_of(total, epsilon, accountant="rdp", conversion="improved"):
                                            for rho, spare in _rhos(total))) if left >= 0 else 1.0
     first, second = (delta_from_rdp(curve, total.orders, epsilon, conversion) for curve in total.curves)
     # where the left-out part may stand on either side, exp(epsilon) multiplies the other one
-    factor = 1 + math.exp(min(epsilon, 700.0)) if _two_sided(total) else 1.0
+    factor = 1 + math.exp(min(epsilon, 700.0)) if total.two_sided else 1.0
     bounds = [first + factor * total.excess if total.excess else first, second]
     if conversion == "improved" and total.unamplified_known:
         bounds.append(delta_of_gaussian(math.sqrt(total.squared_mu), epsilon))
@@ -282,6 +301,11 @@ def _epsilon_by_pld(total, delta, bound):
     # an infinite bound says that the releases state more delta than is asked for
     if reason or total.exact or total.unprotected or bound == 0 or math.isinf(bound):
         return bound, reason
+    if total.examples_per_user > 1:
+        # the answer will be at most the bound, so what was left out costs at most this much of delta
+        delta -= float(_set_aside(total, bound))
+        if delta <= 0:
+            return bound, "the PLD cannot pay for cut batches, so this is the RDP bound"
     return _with_grid(*pld.tightest_epsilon(total, delta, bound))
 
 
@@ -292,15 +316,31 @@ def _delta_by_pld(total, epsilon, bound):
     scale = epsilon_of(total, min(max(bound, 1e-12), 0.5))
     if math.isinf(scale):
         return bound, ""
-    return _with_grid(*pld.tightest_delta(total, epsilon, bound, scale))
+    aside = float(_set_aside(total, epsilon)) if total.examples_per_user > 1 else 0.0
+    delta, note = _with_grid(*pld.tightest_delta(total, epsilon, bound, scale))
+    return min(bound, delta + aside), note
+
+
+def _set_aside(total, epsilon):
+    """Delta that cut batches add at `epsilon` where the distribution does not hold them."""
+    return total.excess * (1 + np.exp(np.minimum(epsilon, 700.0)))
+
+
+def _examples_per_user(unit, examples, group_size):
+    """Examples of a user, or None for statements about examples."""
+    if _validate.choice("unit", unit, ("example", "user")) == "example":
+        if examples is not None:
+            raise ValueError(f"examples_per_user must be None for unit 'example', but got {examples!r}. "
+                             f"Say unit='user'.")
+        return None
+    if group_size > 1:
+        raise ValueError(f"group_size must be 1 for unit 'user', but got {group_size}: "
+                         f"a user's examples are the group.")
+    return _validate.integer("examples_per_user", examples, low=1, high=10_000)
 
 
 def _with_grid(value, grid):
     return value, "the PLD library failed, so this is the RDP bound" if math.isnan(grid) else f"value grid {grid:.2g}"
-
-
-def _two_sided(total):
-    return total.relation == REPLACE_ONE and total.excess > 0
 
 
 def _statement(epsilon, delta, accountant, total, traits, note):

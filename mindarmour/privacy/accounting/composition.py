@@ -16,9 +16,9 @@ from typing import Callable, NamedTuple, Optional
 import numpy as np
 
 from mindarmour.privacy.accounting.correlated import CorrelatedEvent, charge_of
-from mindarmour.privacy.accounting.costs import Cost, curves_at, inverse_square, rounded_down
+from mindarmour.privacy.accounting.costs import Cost, curves_at, rounded_down
 from mindarmour.privacy.accounting.curves.rdp import DEFAULT_ORDERS
-from mindarmour.privacy.accounting.curves.truncation import overflow_of
+from mindarmour.privacy.accounting.curves.truncation import Overflow, exceeding, overflow_of
 from mindarmour.privacy.accounting.events import (
     ADD_OR_REMOVE,
     BALLS_IN_BINS,
@@ -53,10 +53,12 @@ class Composition:
         relation (str): Neighbouring relation that everything is stated under.
         assume_poisson (bool): Treat shuffled partitions as if batches had been drawn independently.
         orders (tuple[float]): Rényi orders of `curves`, all above 1.
+        examples_per_user (int): Neighbours differ in a user with up to so many examples; 1 for a single example.
     """
 
-    def __init__(self, relation, assume_poisson=False, orders=DEFAULT_ORDERS):
+    def __init__(self, relation, assume_poisson=False, orders=DEFAULT_ORDERS, examples_per_user=1):
         self.relation = relation
+        self.examples_per_user = examples_per_user
         self.orders = orders
         self.assumed = False
         self.assume_poisson = assume_poisson
@@ -69,7 +71,7 @@ class Composition:
 
     def copy(self):
         """An independent copy, for looking ahead."""
-        other = Composition(self.relation, self.assume_poisson, self.orders)
+        other = Composition(self.relation, self.assume_poisson, self.orders, self.examples_per_user)
         other.assumed = self.assumed
         for name in ("_exact", "_rounded", "_releases", "_epochs", "_charged"):
             setattr(other, name, getattr(self, name).copy())
@@ -179,6 +181,11 @@ class Composition:
         return sum(count * cost.overflow.excess for cost, count in self._exact.items() if cost.overflow)
 
     @property
+    def two_sided(self):
+        """Whether the part left out of the first curve may stand on either side of the comparison."""
+        return self.excess > 0 and (self.relation == REPLACE_ONE or self.examples_per_user > 1)
+
+    @property
     def released(self):
         """Sums of the stated epsilon and delta of all releases."""
         return (sum(count * event.epsilon for event, count in self.releases),
@@ -187,7 +194,7 @@ class Composition:
     @property
     def squared_mu(self):
         """Squared inverse multiplier of the whole run, if nothing were amplified."""
-        return sum(count * inverse_square(cost.multiplier) for cost, count in self._exact.items())
+        return sum(count * cost.squared_mu for cost, count in self._exact.items())
 
     @property
     def displaced(self):
@@ -196,7 +203,7 @@ class Composition:
         A record that displaces another one moves the sum by twice the bound (add-or-remove only).
         """
         cut = [(count, cost) for cost, count in self._exact.items() if cost.overflow and cost.overflow.distance > 1]
-        added = sum(count * (cost.overflow.distance ** 2 - 1) * inverse_square(cost.multiplier) for count, cost in cut)
+        added = sum(count * (cost.overflow.distance ** 2 - 1) * cost.squared_mu for count, cost in cut)
         return added, sum(count * cost.overflow.probability for count, cost in cut)
 
     @property
@@ -235,7 +242,9 @@ class EpochKey(NamedTuple):
 
 def _fold_step(composition: Composition, entry: LedgerEntry) -> None:
     event, sampling, relation = entry.event, entry.event.sampling, composition.relation
-    if sampling.kind == SHUFFLE and composition.assume_poisson:
+    if composition.examples_per_user > 1:
+        composition.count(_user_cost(event, relation, composition.examples_per_user), entry.steps)
+    elif sampling.kind == SHUFFLE and composition.assume_poisson:
         composition.assumed = True
         composition.count(_step_cost(event, relation), entry.steps)
     elif sampling.kind in PER_EPOCH:
@@ -248,11 +257,38 @@ def _fold_step(composition: Composition, entry: LedgerEntry) -> None:
 def _fold_correlated(composition: Composition, entry: LedgerEntry) -> None:
     if entry.event.strategy.bands == 1:
         _fold_step(composition, LedgerEntry(entry.event.step, entry.steps, entry.epoch))
+    elif composition.examples_per_user > 1:
+        raise ValueError("unit must be 'example' for a ledger that holds correlated noise: its steps are not "
+                         "independent of each other. State groups by group_size.")
     else:
         composition.add_to_stream(entry.event, entry.epoch, entry.steps)
 
 
+def _user_cost(event: StepEvent, relation: str, examples: int) -> Cost:
+    """Cost of one step for a user with up to so many examples, each drawn and clipped alone.
+
+    A batch that is cut in either data set is left out by total variation: then one of the user's examples may displace
+    another user's.
+    """
+    sampling = event.sampling
+    if (sampling.kind != POISSON or event.examples_per_unit != 1 or sampling.examples_per_user is not None
+            or REPLACE_ONE in (relation, sampling.relation)):
+        raise ValueError(f"unit must be 'example' unless every step drew its examples by Poisson sampling, clipped "
+                         f"each one alone and is stated under add-or-remove or zero-out, but the ledger holds a "
+                         f"step of {sampling.kind} sampling with {event.unit} as unit under {relation}. State "
+                         f"groups by group_size, or draw users.")
+    overflow = None
+    if sampling.max_batch_size is not None:
+        shard = -(-sampling.num_examples // sampling.shards)
+        probability = min(1.0, sampling.shards * exceeding(shard, sampling.rate, sampling.max_batch_size))
+        overflow = Overflow(probability, sampling.rate, probability, 2.0) if probability else None
+    return Cost(POISSON, sampling.rate, event.multiplier_under(relation), relation, overflow=overflow, group=examples)
+
+
 def _fold_release(composition: Composition, entry: LedgerEntry) -> None:
+    if composition.examples_per_user > 1:
+        raise ValueError("unit must be 'example' for a ledger that holds releases: they are stated for one record "
+                         "each. State groups by group_size.")
     composition.count_release(entry.event, entry.steps)
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from mindarmour.privacy.accounting.curves.allocation import rdp_random_allocation, rdp_replaced_allocation
+from mindarmour.privacy.accounting.curves.mixture import rdp_binomial_mixture
 from mindarmour.privacy.accounting.curves.rdp import rdp_gaussian, rdp_sampled_gaussian, rdp_without_replacement
 from mindarmour.privacy.accounting.curves.truncation import Overflow
 from mindarmour.privacy.accounting.events import BALLS_IN_BINS, FIXED_SIZE, FULL, REPLACE_ONE
@@ -27,6 +28,7 @@ class Cost(NamedTuple):
         spread (float): Diameter of the contributions over their radius, for replace-one: 2 for units of one
             example, 1 when `multiplier` already covers the worst placement.
         overflow (Overflow, optional): Cut batches.
+        group (int): Records of one user, each of which may take part.
     """
 
     kind: str
@@ -35,6 +37,12 @@ class Cost(NamedTuple):
     relation: str
     spread: float = 1.0
     overflow: Optional[Overflow] = None
+    group: int = 1
+
+    @property
+    def squared_mu(self) -> float:
+        """Squared inverse multiplier if the record, or all of the user's, took part for certain."""
+        return inverse_square(self.multiplier / self.group)
 
 
 def inverse_square(multiplier):
@@ -61,6 +69,8 @@ def curves_of(cost, orders):
     """Both RDP curves of one amplified mechanism, [2, orders]."""
     if cost.multiplier == 0:
         return np.full((2, len(orders)), np.inf)
+    if cost.group > 1:
+        return _of_user(cost, orders)
     if cost.kind == FULL:
         curve = rdp_gaussian(cost.multiplier, orders)
     elif cost.kind == BALLS_IN_BINS:
@@ -72,6 +82,14 @@ def curves_of(cost, orders):
     if cost.overflow is None or cost.overflow.probability == 0:
         return np.stack([curve, curve])
     return _truncated(cost, curve, np.asarray(orders))
+
+
+def _of_user(cost, orders):
+    """Without batches that are cut, and with them as if nothing were amplified."""
+    curve = rdp_binomial_mixture(cost.rate, cost.multiplier, cost.group, orders)
+    if cost.overflow is None:
+        return np.stack([curve, curve])
+    return np.stack([curve, rdp_gaussian(cost.multiplier / (cost.overflow.distance * cost.group), orders)])
 
 
 def _allocation(cost, orders):

@@ -20,6 +20,7 @@ import numpy as np
 from scipy.special import log_ndtr
 
 from mindarmour.privacy.accounting.costs import inverse_square, rounded_down
+from mindarmour.privacy.accounting.curves.mixture import binomial_weights
 from mindarmour.privacy.accounting.events import BALLS_IN_BINS, FIXED_SIZE, FULL, REPLACE_ONE
 
 SECONDS = 6.0  # of computation, so that a busy machine gives the same answer ..
@@ -150,6 +151,8 @@ def _release(event):
 def _sampled(cost):
     if cost.kind == FIXED_SIZE:
         return lambda interval: _without_replacement(cost.rate, cost.multiplier, interval)
+    if cost.group > 1:
+        return lambda interval: _mixture(cost, interval)
     replace = cost.relation == REPLACE_ONE
     multiplier = cost.multiplier * (cost.spread if replace else 1.0)
 
@@ -160,6 +163,15 @@ def _sampled(cost):
         worse = _pair(multiplier / cost.overflow.distance, cost.overflow.rate, interval, replace)
         return worse.compute_mixture(ordinary, float(cost.overflow.probability))
     return build
+
+
+def _mixture(cost, interval):
+    """Of a user's examples; the accountant sets aside what cut batches add."""
+    from dp_accounting.pld import privacy_loss_distribution
+    return privacy_loss_distribution.from_mixture_gaussian_mechanism(
+        standard_deviation=float(cost.multiplier), sensitivities=[float(j) for j in range(cost.group + 1)],
+        sampling_probs=[float(p) for p in np.exp(binomial_weights(cost.rate, cost.group))],
+        value_discretization_interval=float(interval))
 
 
 def _pair(multiplier, rate, interval, replace):

@@ -6,7 +6,7 @@ rule converges exponentially (Trefethen and Weideman 2014, section 5).
 """
 import numpy as np
 
-_REACH = 10.0  # standard deviations; what lies beyond is below exp(-50) of the whole
+REACH = 10.0  # standard deviations; what lies beyond is below exp(-50) of the whole
 _NEAR = 16.0  # orders up to here share one grid
 _FAR = 40.0  # variances beyond which an order's two peaks stand apart
 _CHUNK = 400_000  # nodes evaluated at a time, so that memory stays flat
@@ -53,20 +53,20 @@ def _windows(orders, multiplier, left):
     A peak stands where x = order * w(x), with w the share of the second Gaussian, and needs order * w * (1 - w) below
     the variance. Far above the variance that leaves a few variances around 0 and around the order.
     """
-    start, width = max(left, -_REACH * multiplier), _REACH * multiplier + 4 * multiplier ** 2
-    half = int(np.ceil(2 * width / _step(multiplier, 1))) + 2
+    start, width = max(left, -REACH * multiplier), REACH * multiplier + 4 * multiplier ** 2
+    half = int(np.ceil(2 * width / grid_step(multiplier, 1))) + 2
     unit = np.linspace(0.0, 1.0, half)[None, :]
     reach = max(width - start, 0.0)
     low = start + unit * reach + 0.0 * orders[:, None]
-    high = orders[:, None] - width + unit * (width + _REACH * multiplier)
-    steps = np.concatenate([np.full(half, reach), np.full(half, width + _REACH * multiplier)]) / (half - 1)
+    high = orders[:, None] - width + unit * (width + REACH * multiplier)
+    steps = np.concatenate([np.full(half, reach), np.full(half, width + REACH * multiplier)]) / (half - 1)
     return np.concatenate([low, high], axis=1), np.log(np.maximum(steps, 1e-320))[None, :]
 
 
 def _line(orders, multiplier, left, refine, stretch):
     """Nodes [orders, N] over the whole of where the integrand may peak, and log steps [orders, 1]."""
-    start, end = max(left, -_REACH * multiplier), stretch * orders[:, None] + _REACH * multiplier
-    count = int((end.max() - start) / _step(multiplier, refine)) + 2
+    start, end = max(left, -REACH * multiplier), stretch * orders[:, None] + REACH * multiplier
+    count = int((end.max() - start) / grid_step(multiplier, refine)) + 2
     nodes = start + np.linspace(0.0, 1.0, count)[None, :] * (end - start)
     return nodes, np.log(np.maximum((end - start) / (count - 1), 1e-320))
 
@@ -85,7 +85,7 @@ def _integrate(orders, multiplier, loss, base=None, mirrored=False, left=-np.inf
     orders = np.asarray(orders, dtype=np.float64)
     result = np.empty(orders.shape)
     near = orders <= _NEAR
-    far = orders > _FAR * multiplier ** 2 + 4 * _REACH * multiplier
+    far = orders > _FAR * multiplier ** 2 + 4 * REACH * multiplier
     for chosen, part in ((near, _integrate_near), (~near & far, _integrate_windows), (~near & ~far, _integrate_line)):
         if chosen.any():
             result[chosen] = part(orders[chosen], multiplier, loss, base, mirrored, left, refine, stretch)
@@ -94,20 +94,20 @@ def _integrate(orders, multiplier, loss, base=None, mirrored=False, left=-np.inf
 
 def _integrate_near(orders, multiplier, loss, base, mirrored, left, refine, stretch):
     """One grid for all orders, so that losses are computed once; no logarithms where nothing overflows."""
-    start, end = max(left, -_REACH * multiplier), stretch * orders.max() + _REACH * multiplier
-    count = int((end - start) / _step(multiplier, refine)) + 2
+    start, end = max(left, -REACH * multiplier), stretch * orders.max() + REACH * multiplier
+    count = int((end - start) / grid_step(multiplier, refine)) + 2
     if count > _CHUNK // 40:
-        far = orders > _FAR * multiplier ** 2 + 4 * _REACH * multiplier
+        far = orders > _FAR * multiplier ** 2 + 4 * REACH * multiplier
         result = np.empty(orders.shape)
         for chosen, part in ((far, _integrate_windows), (~far, _integrate_line)):
             if chosen.any():
                 result[chosen] = part(orders[chosen], multiplier, loss, base, mirrored, left, refine, stretch)
         return result
     nodes = np.linspace(start, end, count)
-    losses, log_weights = loss(nodes), _log_weights(nodes, multiplier, base) + np.log(nodes[1] - nodes[0])
+    losses, logs = loss(nodes), log_weights(nodes, multiplier, base) + np.log(nodes[1] - nodes[0])
     if orders.max() * losses.max() > 600:
-        return _log_sum(orders[:, None], losses, log_weights, mirrored)
-    weights = np.exp(np.maximum(log_weights, -700.0))
+        return log_sum(orders[:, None], losses, logs, mirrored)
+    weights = np.exp(np.maximum(logs, -700.0))
     total = _bregman(orders[:, None], losses) @ weights
     if mirrored:
         total += _bregman(1.0 - orders[:, None], losses) @ weights
@@ -134,15 +134,16 @@ def _integrate_line(orders, multiplier, loss, base, mirrored, left, refine, stre
 
 
 def _on_grid(orders, nodes, log_steps, multiplier, loss, base, mirrored):
-    return _log_sum(orders[:, None], loss(nodes), _log_weights(nodes, multiplier, base) + log_steps, mirrored)
+    return log_sum(orders[:, None], loss(nodes), log_weights(nodes, multiplier, base) + log_steps, mirrored)
 
 
-def _step(multiplier, refine):
-    """The poles of the losses stand pi * multiplier^2 away from the real axis, which bounds the step."""
+def grid_step(multiplier, refine=1):
+    """Step of a trapezoidal grid, bounded by the poles of the losses, pi * multiplier^2 away from the real axis."""
     return min(multiplier, multiplier ** 2) / (2.0 * refine)
 
 
-def _log_weights(nodes, multiplier, base):
+def log_weights(nodes, multiplier, base=None):
+    """log density of N(0, multiplier^2) at the nodes, plus `base`."""
     density = -0.5 * (nodes / multiplier) ** 2 - 0.5 * np.log(2 * np.pi * multiplier ** 2)
     return density if base is None else density + base(nodes)
 
@@ -152,7 +153,8 @@ def _bregman(order, loss):
     return np.where(_small(order, loss), _series(order, loss), direct)
 
 
-def _log_sum(order, loss, log_weights, mirrored):
+def log_sum(order, loss, log_weights, mirrored=False):
+    """log of the sum of exp(log_weights) * B(order, loss) over the nodes, one value for each order [N, 1]."""
     terms = log_bregman(order, loss)
     if mirrored:
         terms = np.logaddexp(terms, log_bregman(1.0 - order, loss))

@@ -62,6 +62,11 @@ def overflow_of(num_examples, rate, cap, relation):
     return Overflow(probability, raised, probability * max(0.0, raised - rate), 1.0)
 
 
+def exceeding(num_examples, rate, cap):
+    """Probability that more than `cap` of the records join."""
+    return 0.0 if cap >= num_examples or rate == 0 else _tail(cap + 1, num_examples, rate)
+
+
 def _tail(least, trials, rate):
     return 1.0 if rate == 1 else float(bdtrc(least - 1, trials, rate))
 
