@@ -1,16 +1,20 @@
 """The command line: what it prints, how it refuses, and that it starts without MindSpore."""
 import json
+import shlex
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
+import mindarmour
 from mindarmour import cli
-from mindarmour.privacy.accounting import Ledger, StepEvent, ledger_file
+from mindarmour.privacy.accounting import Ledger, StepEvent, ledger_file, privacy_spent
 from mindarmour.privacy.accounting.planning import plan_sampling
 
 RUN = ["--num-samples", "60000", "--batch-size", "256"]
-EPSILON = ["epsilon", *RUN, "--delta", "1e-5"]
+EPSILON = ["epsilon", *RUN, "--delta", "1e-5", "--accountant", "rdp"]
 
 
 def call(capsys, *arguments):
@@ -86,7 +90,7 @@ def test_a_large_delta_is_remarked(capsys):
 
 
 def test_calibration_keeps_the_budget(capsys):
-    found = answer(capsys, "calibrate", *RUN, "--delta", 1e-5, "--epsilon", 3, "--steps", 14062)
+    found = answer(capsys, "calibrate", *RUN, "--delta", 1e-5, "--epsilon", 3, "--steps", 14062, "--accountant", "rdp")
     assert found["noise_multiplier"] == pytest.approx(1.0141, abs=2e-4)
     assert found["epsilon"] <= 3 and found["kind"] == "guarantee"
     spent = answer(capsys, *EPSILON, "--noise-multiplier", found["noise_multiplier"], "--steps", 14062)
@@ -99,8 +103,9 @@ def test_calibration_keeps_the_budget(capsys):
     ("batch-size", "batch_size", 329, ("--epochs", 60)),
     ("delta", "delta", 4.65e-7, ("--steps", 14062))])
 def test_calibration_of_the_rest(capsys, find, key, expected, options):
-    found = answer(capsys, "calibrate", *RUN, "--delta", 1e-5, "--epsilon", 3, "--noise-multiplier", 1.1,
-                   "--find", find, *options)
+    data, delta = RUN[:2] if find == "batch-size" else RUN, () if find == "delta" else ("--delta", 1e-5)
+    found = answer(capsys, "calibrate", *data, *delta, "--epsilon", 3, "--noise-multiplier", 1.1,
+                   "--find", find, "--accountant", "rdp", *options)
     assert found[key] == pytest.approx(expected, rel=1e-3)
     assert found["epsilon"] <= 3
 
@@ -168,7 +173,7 @@ def forks(tmp_path):
 
 
 def test_ledger_show(capsys, forks):
-    report, = answer(capsys, "ledger", "show", forks[1])
+    report, = answer(capsys, "ledger", "show", forks[1], "--accountant", "rdp")
     assert report["steps"] == 1200 and len(report["segments"]) == 2
     entry, = report["segments"][0]["entries"]
     assert (entry["steps"], entry["sampling"], entry["noise"], entry["samples"]) == (1000, "poisson", 1.1, 60000)
@@ -235,3 +240,144 @@ def test_starts_without_mindspore_or_the_extra():
     result = run("-c", code)
     seconds, _, loaded = result.stdout.strip().partition(" ")
     assert loaded == "[]" and float(seconds) < 1.0
+
+
+def test_the_tightest_accountant_at_hand_is_the_default_and_named(capsys):
+    pytest.importorskip("dp_accounting")
+    run = ("epsilon", *RUN, "--delta", 1e-5, "--noise-multiplier", 1.1, "--steps", 14062)
+    spent, by_rdp = answer(capsys, *run), answer(capsys, *run, "--accountant", "rdp")
+    assert spent["accountant"] == "pld" and spent["epsilon"] < 0.95 * by_rdp["epsilon"]
+    found = answer(capsys, "calibrate", *RUN, "--delta", 1e-5, "--epsilon", 3, "--steps", 14062)
+    assert found["accountant"] == "pld" and found["noise_multiplier"] < 1.0 and found["epsilon"] <= 3
+
+
+def test_without_the_extra_rdp_is_the_default(capsys, monkeypatch):
+    monkeypatch.setattr(cli.options.pld, "available", lambda: False)
+    spent = answer(capsys, "epsilon", *RUN, "--delta", 1e-5, "--noise-multiplier", 1.1, "--steps", 14062)
+    assert spent["accountant"] == "rdp" and spent["epsilon"] == pytest.approx(2.59656, rel=1e-4)
+
+
+def test_version_is_the_package_s(capsys):
+    status, out, _ = call(capsys, "--version")
+    assert status == 0 and out == f"mindarmour {mindarmour.__version__}\n"
+
+
+def test_the_full_claim_in_words_and_as_json(capsys):
+    run = (*EPSILON, "--noise-multiplier", 1.1, "--steps", 2344, "--examples-per-user", 4)
+    spent = answer(capsys, *run)
+    status, out, _ = call(capsys, *run, "--statement", "text")
+    assert status == 0 and f"({spent['epsilon']:.6g}, 1e-05)-differential privacy" in out
+    for part in ("one user with up to 4 examples is there or is missing", "poisson", "rdp", "guarantee"):
+        assert part in out
+    claim, = json.loads(call(capsys, *run, "--statement", "json")[1])
+    assert claim.pop("protects") == "one user with up to 4 examples" and claim == spent
+
+
+def test_users_cost_more_than_examples_in_every_command(capsys, forks):
+    single = answer(capsys, *EPSILON, "--noise-multiplier", 1.1, "--steps", 1200)
+    users = answer(capsys, *EPSILON, "--noise-multiplier", 1.1, "--steps", 1200, "--examples-per-user", 3)
+    assert users["epsilon"] > single["epsilon"]
+    shown, = answer(capsys, "ledger", "show", forks[1], "--accountant", "rdp", "--examples-per-user", 3)
+    assert shown["spent"] == [users]
+    found = answer(capsys, "calibrate", *RUN, "--delta", 1e-5, "--steps", 1200, "--epsilon", users["epsilon"],
+                   "--examples-per-user", 3, "--accountant", "rdp")
+    assert found["noise_multiplier"] == pytest.approx(1.1, rel=1e-3) and found["epsilon"] <= users["epsilon"]
+
+
+def test_calibration_with_what_an_earlier_run_spent(capsys, forks):
+    run = ("calibrate", *RUN, "--delta", 1e-5, "--steps", 500, "--accountant", "rdp")
+    fresh = answer(capsys, *run, "--epsilon", 1)["noise_multiplier"]
+    found = answer(capsys, *run, "--epsilon", 1, "--prefix", forks[0])
+    assert found["noise_multiplier"] > fresh and found["epsilon"] <= 1
+    ledger = ledger_file.load(forks[0])
+    ledger.record(StepEvent(plan_sampling("poisson", 60000, 256), found["noise_multiplier"]), 500)
+    assert privacy_spent(ledger.entries, 1e-5).epsilon == pytest.approx(found["epsilon"], rel=1e-9)
+    status, out, err = call(capsys, *run, "--epsilon", 0.2, "--prefix", forks[0])
+    assert status == 2 and not out and "--prefix" in err and "already spent" in err
+    attack = ("calibrate", *RUN, "--steps", 500, "--max-advantage", 0.2, "--accountant", "rdp")
+    more = answer(capsys, *attack, "--prefix", forks[0])["noise_multiplier"]
+    assert more > answer(capsys, *attack)["noise_multiplier"]
+
+
+@pytest.mark.parametrize("extra, told", [
+    (("--epsilon", 3, "--delta", 1e-5, "--noise-multiplier", 1), "--noise-multiplier"),
+    (("--epsilon", 3, "--delta", 1e-5, "--fpr", 0.1), "--fpr"),
+    (("--max-advantage", 0.1, "--delta", 1e-5), "--delta"),
+    (("--max-advantage", 0.1, "--group-size", 2), "--group-size"),
+    (("--epsilon", 3, "--delta", 1e-5, "--find", "delta", "--noise-multiplier", 1), "--delta"),
+    (("--epsilon", 3, "--find", "delta", "--noise-multiplier", 1, "--group-size", 2), "--group-size"),
+    (("--epsilon", 3, "--find", "delta", "--noise-multiplier", 1, "--prefix", "x"), "x")])
+def test_calibration_ignores_no_flag(capsys, extra, told):
+    status, out, err = call(capsys, "calibrate", *RUN, "--steps", 10, *extra)
+    assert status == 2 and not out and told in err
+
+
+def test_many_entries_are_shown_as_ranges(capsys, tmp_path):
+    ledger = Ledger()
+    for step in range(300):
+        ledger.record(StepEvent(plan_sampling("poisson", 60000, 256), 1.5 / (1 + step * 1e-3)))
+    ledger_file.save(ledger, str(tmp_path / "decay.ledger"))
+    status, out, _ = call(capsys, "ledger", "show", tmp_path / "decay.ledger", "--accountant", "rdp")
+    assert status == 0 and len(out.splitlines()) == 6 and "1.15473..1.5 (300 values)" in out
+    report, = answer(capsys, "ledger", "show", tmp_path / "decay.ledger", "--accountant", "rdp")
+    assert len(report["segments"][0]["entries"]) == 300
+
+
+def test_ledger_diff(capsys, forks):
+    assert answer(capsys, "ledger", "diff", forks[1], forks[1])["differ"] is False
+    status, out, _ = call(capsys, "ledger", "diff", forks[1], forks[2], "--json")
+    assert status == 1
+    assert [row["verdict"] for row in json.loads(out)["runs"]] == ["equal", "only in the first", "only in the second"]
+    ledger, path = ledger_file.load(forks[0]), str(forks[0]) + ".more"
+    ledger = ledger.segments[0].copy()
+    ledger.entries[0] = replace(ledger.entries[0], steps=1500)
+    ledger_file.save(Ledger([ledger]), path)
+    status, out, _ = call(capsys, "ledger", "diff", forks[0], path)
+    assert status == 1 and "one goes on" in out and "1500" in out
+
+
+def test_ledgers_that_share_a_run_are_not_merged(capsys, forks, tmp_path):
+    status, out, err = call(capsys, "ledger", "merge", forks[1], forks[2], "--output", tmp_path / "both")
+    assert status == 2 and not out and "ledger add" in err and not (tmp_path / "both").exists()
+    assert call(capsys, "ledger", "merge", forks[1], forks[1])[0] == 2
+    other = Ledger()
+    other.record(StepEvent(plan_sampling("poisson", 60000, 256), 1.1), 300)
+    ledger_file.save(other, str(tmp_path / "other"))
+    total = answer(capsys, "ledger", "merge", forks[1], tmp_path / "other", "--output", tmp_path / "both")
+    assert total["steps"] == 1500 and ledger_file.load(str(tmp_path / "both")).steps == 1500
+
+
+def test_plan_is_a_table_and_a_plot(capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    plan = ("plan", *RUN, "512", "--noise-multiplier", 0.8, 1.1, "--epochs", 1, 2, "--delta", 1e-5,
+            "--accountant", "rdp")
+    table = answer(capsys, *plan, "--plot", tmp_path / "plan.png")
+    assert len(table["rows"]) == 8 and (tmp_path / "plan.png").stat().st_size > 5000
+    for row in table["rows"]:
+        spent = answer(capsys, "epsilon", "--num-samples", 60000, "--batch-size", row["batch_size"], "--delta", 1e-5,
+                       "--noise-multiplier", row["noise_multiplier"], "--epochs", row["epochs"], "--accountant", "rdp")
+        assert spent["epsilon"] == row["epsilon"]
+    status, out, _ = call(capsys, *plan)
+    assert status == 0 and len(out.splitlines()) == 10
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize("typed, expected", [
+    ("mindarmour led", "ledger"), ("mindarmour ledger me", "merge"), ("mindarmour epsilon --num", "--num-samples"),
+    ("mindarmour ledger show a.ckpt --stat", "--statement")])
+def test_bash_completes_commands_and_flags(capsys, typed, expected):
+    script = call(capsys, "completion", "bash")[1]
+    words = typed.split()
+    asked = f'{script}\nCOMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _mindarmour; echo "${{COMPREPLY[@]}}"'
+    result = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.split() == [expected]
+
+
+def test_help_shows_examples_that_are_valid(capsys):
+    for command in ("epsilon", "calibrate", "plan"):
+        _, out, _ = call(capsys, command, "--help")
+        lines = [line.strip() for line in out.partition("examples:")[2].splitlines() if line.strip()]
+        assert lines
+        for line in lines:
+            arguments = cli.build_parser().parse_args(shlex.split(line)[1:])
+            assert arguments.command == command
