@@ -1,6 +1,10 @@
 """What a ledger has spent: one number with everything that it depends on."""
+from __future__ import annotations
+
 import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Optional
 
 import numpy as np
 
@@ -24,6 +28,7 @@ from mindarmour.privacy.accounting.curves.rdp import (
 from mindarmour.privacy.accounting.curves.relations import group_epsilon, smallest_epsilon
 from mindarmour.privacy.accounting.curves.zcdp import delta_from_zcdp, epsilon_from_zcdp
 from mindarmour.privacy.accounting.events import FIXED_SIZE, POISSON, Randomness, Relation
+from mindarmour.privacy.accounting.ledger import LedgerEntry
 from mindarmour.utils import _validate
 
 GUARANTEE = "guarantee"
@@ -87,8 +92,10 @@ class Accountant:
         2.597
     """
 
-    def __init__(self, delta=1e-5, accountant="rdp", relation=None, assume=None, conversion="improved",
-                 group_size=1, orders=None, unit="example", examples_per_user=None):
+    def __init__(self, delta: float = 1e-5, accountant: str = "rdp", relation: Optional[str] = None,
+                 assume: Optional[str] = None, conversion: str = "improved", group_size: int = 1,
+                 orders: Optional[Sequence[float]] = None, unit: str = "example",
+                 examples_per_user: Optional[int] = None) -> None:
         self._delta = check_delta(delta)
         self._accountant = _validate.choice("accountant", accountant, ACCOUNTANTS)
         self._relation = None if relation is None else Relation.checked("relation", relation)
@@ -100,11 +107,11 @@ class Accountant:
         self._prefix, self._prefix_traits, self._settled = (), set(), None
         self._stronger = {}
 
-    def epsilon_after(self, entries):
+    def epsilon_after(self, entries: Iterable[LedgerEntry]) -> float:
         """Epsilon of these entries, a tuple as `Ledger.entries` or `Ledger.preview` returns it."""
         return self.spent(entries).epsilon
 
-    def spent(self, entries):
+    def spent(self, entries: Iterable[LedgerEntry]) -> PrivacySpent:
         """`PrivacySpent` of these entries."""
         own, *others = self._over_relations(entries, Accountant._spent)
         return replace(own, epsilon=max(spent.epsilon for spent in (own, *others)))
@@ -120,7 +127,7 @@ class Accountant:
                 note = "; ".join(filter(None, (note, by_pld)))
         return _statement(epsilon, self._delta, self._accountant, total, traits, note)
 
-    def delta_at(self, entries, epsilon):
+    def delta_at(self, entries: Iterable[LedgerEntry], epsilon: float) -> PrivacySpent:
         """`PrivacySpent` of these entries with the delta that belongs to a given epsilon."""
         own, *others = self._over_relations(entries, Accountant._delta_at, epsilon)
         return replace(own, delta=max(spent.delta for spent in (own, *others)))
@@ -147,7 +154,7 @@ class Accountant:
         curve = self._curve(total)
         return group_epsilon(lambda epsilon: float(curve(np.array([epsilon]))[0]), self._delta, self._group_size)
 
-    def advantage(self, entries):
+    def advantage(self, entries: Iterable[LedgerEntry]) -> float:
         """Largest membership advantage of any attack against these entries."""
         return max(self._over_relations(entries, Accountant._advantage))
 
@@ -157,7 +164,7 @@ class Accountant:
             return tradeoff.advantage_of_gaussian(math.sqrt(total.squared_mu))
         return tradeoff.advantage_from_curve(self._curve(total))
 
-    def true_positive_rate(self, entries, false_positive_rate):
+    def true_positive_rate(self, entries: Iterable[LedgerEntry], false_positive_rate: float) -> float:
         """Largest true positive rate of any attack at `false_positive_rate`."""
         return max(self._over_relations(entries, Accountant._true_positive_rate, false_positive_rate))
 
@@ -167,7 +174,7 @@ class Accountant:
             return tradeoff.true_positive_rate_of_gaussian(math.sqrt(total.squared_mu), false_positive_rate)
         return tradeoff.true_positive_rate_from_curve(self._curve(total), false_positive_rate)
 
-    def delta_curve(self, entries):
+    def delta_curve(self, entries: Iterable[LedgerEntry]) -> Callable[[np.ndarray], np.ndarray]:
         """Delta of these entries as a function of an array of epsilons: it bounds every attack, see `tradeoff`."""
         curves = self._over_relations(entries, Accountant._delta_curve)
         return lambda epsilons: np.max([curve(epsilons) for curve in curves], axis=0)
@@ -225,8 +232,10 @@ class Accountant:
         return self._settled.copy().extend(last), traits
 
 
-def privacy_spent(entries, delta, accountant="rdp", relation=None, assume=None, conversion="improved",
-                  group_size=1, unit="example", examples_per_user=None):
+def privacy_spent(entries: Iterable[LedgerEntry], delta: float, accountant: str = "rdp",
+                  relation: Optional[str] = None, assume: Optional[str] = None, conversion: str = "improved",
+                  group_size: int = 1, unit: str = "example",
+                  examples_per_user: Optional[int] = None) -> PrivacySpent:
     """Privacy that ledger entries have spent, at `delta`. Arguments as for `Accountant`.
 
     Args:
@@ -242,13 +251,15 @@ def privacy_spent(entries, delta, accountant="rdp", relation=None, assume=None, 
                       examples_per_user).spent(entries)
 
 
-def privacy_spent_delta(entries, epsilon, accountant="rdp", relation=None, assume=None, conversion="improved"):
+def privacy_spent_delta(entries: Iterable[LedgerEntry], epsilon: float, accountant: str = "rdp",
+                        relation: Optional[str] = None, assume: Optional[str] = None,
+                        conversion: str = "improved") -> PrivacySpent:
     """Like `privacy_spent`, for a given epsilon: the statement holds the smallest delta."""
     epsilon = _validate.real("epsilon", epsilon, low=0, closed="low")
     return Accountant(0.5, accountant, relation, assume, conversion).delta_at(entries, epsilon)
 
 
-def epsilon_of(total, delta, accountant="rdp", conversion="improved"):
+def epsilon_of(total: Composition, delta: float, accountant: str = "rdp", conversion: str = "improved") -> float:
     """Epsilon of a `Composition`, by RDP or zCDP."""
     if accountant == "zcdp":
         stated_epsilon, stated_delta = total.released
@@ -262,7 +273,7 @@ def epsilon_of(total, delta, accountant="rdp", conversion="improved"):
     return min(bounds)
 
 
-def delta_of(total, epsilon, accountant="rdp", conversion="improved"):
+def delta_of(total: Composition, epsilon: float, accountant: str = "rdp", conversion: str = "improved") -> float:
     """Delta of a `Composition` at `epsilon`, by RDP or zCDP."""
     stated_epsilon, stated_delta = total.released
     if accountant == "zcdp":

@@ -6,13 +6,18 @@ budget, and a result that is slightly better by the stated tolerance would not.
 References:
     Kulynych et al. 2024, "Attack-aware noise calibration for differential privacy" (advantage and rates).
 """
+from __future__ import annotations
+
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Optional
 
 from mindarmour.privacy.accounting import pld
 from mindarmour.privacy.accounting.accountant import Accountant
 from mindarmour.privacy.accounting.curves.rdp import check_delta
+from mindarmour.privacy.accounting.events import Sampling, StepEvent
 from mindarmour.privacy.accounting.ledger import Ledger
 from mindarmour.privacy.accounting.planning import plan_sampling, planned_entries
 from mindarmour.privacy.accounting.sampling import CYCLIC_POISSON, steps_of_epoch
@@ -24,7 +29,8 @@ _MOST_STEPS = 10 ** 12
 _PLD_TOLERANCE = 2e-3
 
 
-def noise_multiplier_for(epsilon, delta, sampling, steps, accountant="rdp", unit="example", tolerance=1e-4):
+def noise_multiplier_for(epsilon: float, delta: float, sampling: Sampling, steps: int, accountant: str = "rdp",
+                         unit: str = "example", tolerance: float = 1e-4) -> float:
     """Smallest noise multiplier that keeps a run inside a budget.
 
     Args:
@@ -58,7 +64,8 @@ def noise_multiplier_for(epsilon, delta, sampling, steps, accountant="rdp", unit
                                tolerance, start)
 
 
-def noise_multiplier_for_event(epsilon, delta, event, steps, steps_per_epoch, accountant="rdp", tolerance=1e-4):
+def noise_multiplier_for_event(epsilon: float, delta: float, event: StepEvent, steps: int, steps_per_epoch: int,
+                               accountant: str = "rdp", tolerance: float = 1e-4) -> float:
     """Smallest noise multiplier with which steps like `event` keep a budget, whatever else they release.
 
     Args:
@@ -94,14 +101,16 @@ def noise_multiplier_for_event(epsilon, delta, event, steps, steps_per_epoch, ac
     return smallest_multiplier(cost, epsilon, max(tolerance, _PLD_TOLERANCE), start)
 
 
-def steps_for(epsilon, delta, sampling, noise_multiplier, accountant="rdp", unit="example"):
+def steps_for(epsilon: float, delta: float, sampling: Sampling, noise_multiplier: float, accountant: str = "rdp",
+              unit: str = "example") -> int:
     """Largest number of steps that keeps the budget; 0 if not even one does. Arguments as above."""
     within = _within(_budget(epsilon), Accountant(check_delta(delta), accountant))
     multiplier = _multiplier(noise_multiplier)
     return _largest(lambda steps: within(planned_entries(sampling, multiplier, steps, unit)), _MOST_STEPS)
 
 
-def epochs_for(epsilon, delta, sampling, noise_multiplier, accountant="rdp", unit="example"):
+def epochs_for(epsilon: float, delta: float, sampling: Sampling, noise_multiplier: float, accountant: str = "rdp",
+               unit: str = "example") -> int:
     """Last epoch that keeps the budget; 0 if not even one does. Arguments as for `steps_for`."""
     within = _within(_budget(epsilon), Accountant(check_delta(delta), accountant))
     multiplier = _multiplier(noise_multiplier)
@@ -109,8 +118,9 @@ def epochs_for(epsilon, delta, sampling, noise_multiplier, accountant="rdp", uni
     return _largest(lambda n: within(planned_entries(sampling, multiplier, n * per_epoch, unit)), _MOST_STEPS)
 
 
-def batch_size_for(epsilon, delta, sampling, noise_multiplier, steps=None, epochs=None, accountant="rdp",
-                   unit="example"):
+def batch_size_for(epsilon: float, delta: float, sampling: Sampling, noise_multiplier: float,
+                   steps: Optional[int] = None, epochs: Optional[int] = None, accountant: str = "rdp",
+                   unit: str = "example") -> int:
     """Largest batch size that keeps the budget over `steps` steps or `epochs` epochs (one of them is given).
 
     Args:
@@ -137,26 +147,28 @@ def batch_size_for(epsilon, delta, sampling, noise_multiplier, steps=None, epoch
     return largest
 
 
-def plan_steps(sampling):
+def plan_steps(sampling: Sampling) -> int:
     """Steps of one epoch of a `Sampling`."""
     if sampling.kind == CYCLIC_POISSON:
         return sampling.steps_per_epoch
     return steps_of_epoch(sampling.kind, sampling.num_examples, sampling.batch_size)
 
 
-def delta_for(epsilon, sampling, noise_multiplier, steps, accountant="rdp", unit="example"):
+def delta_for(epsilon: float, sampling: Sampling, noise_multiplier: float, steps: int, accountant: str = "rdp",
+              unit: str = "example") -> float:
     """Smallest delta of a run at `epsilon`."""
     epsilon = _validate.real("epsilon", epsilon, low=0, closed="low")
     entries = planned_entries(sampling, _multiplier(noise_multiplier), steps, unit)
     return Accountant(0.5, accountant).delta_at(entries, epsilon).delta
 
 
-def attack_accountant():
+def attack_accountant() -> str:
     """Accountant for bounds on attacks unless another is asked for: PLD where it is installed, far tighter there."""
     return "pld" if pld.available() else "rdp"
 
 
-def noise_multiplier_for_advantage(advantage, sampling, steps, accountant=None, unit="example", tolerance=1e-3):
+def noise_multiplier_for_advantage(advantage: float, sampling: Sampling, steps: int, accountant: Optional[str] = None,
+                                   unit: str = "example", tolerance: float = 1e-3) -> float:
     """Smallest noise multiplier under which no membership attack gains more than `advantage`.
 
     Args:
@@ -171,8 +183,9 @@ def noise_multiplier_for_advantage(advantage, sampling, steps, accountant=None, 
                                tolerance)
 
 
-def noise_multiplier_for_rates(true_positive_rate, false_positive_rate, sampling, steps, accountant=None,
-                               unit="example", tolerance=1e-3):
+def noise_multiplier_for_rates(true_positive_rate: float, false_positive_rate: float, sampling: Sampling, steps: int,
+                               accountant: Optional[str] = None, unit: str = "example",
+                               tolerance: float = 1e-3) -> float:
     """Smallest noise multiplier under which no attack exceeds `true_positive_rate` at `false_positive_rate`."""
     high = _validate.real("true_positive_rate", true_positive_rate, low=0, high=1)
     low = _validate.real("false_positive_rate", false_positive_rate, low=0, high=1)
@@ -184,7 +197,7 @@ def noise_multiplier_for_rates(true_positive_rate, false_positive_rate, sampling
         lambda z: judge.true_positive_rate(planned_entries(sampling, z, steps, unit), low), high, tolerance)
 
 
-def smallest_multiplier(cost, limit, tolerance, start=1.0):
+def smallest_multiplier(cost: Callable[[float], float], limit: float, tolerance: float, start: float = 1.0) -> float:
     """Smallest noise multiplier whose cost keeps a limit, at most `tolerance` (relative) above the exact one.
 
     Args:

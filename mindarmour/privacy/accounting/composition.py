@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import ItemsView, Iterable
 from functools import lru_cache
 from typing import Callable, NamedTuple, Optional
 
@@ -56,7 +56,8 @@ class Composition:
         examples_per_user (int): Neighbours differ in a user with up to so many examples; 1 for a single example.
     """
 
-    def __init__(self, relation, assume_poisson=False, orders=DEFAULT_ORDERS, examples_per_user=1):
+    def __init__(self, relation: str, assume_poisson: bool = False, orders: tuple[float, ...] = DEFAULT_ORDERS,
+                 examples_per_user: int = 1) -> None:
         self.relation = relation
         self.examples_per_user = examples_per_user
         self.orders = orders
@@ -69,7 +70,7 @@ class Composition:
         self._streams = {}
         self._charged = {}
 
-    def copy(self):
+    def copy(self) -> Composition:
         """An independent copy, for looking ahead."""
         other = Composition(self.relation, self.assume_poisson, self.orders, self.examples_per_user)
         other.assumed = self.assumed
@@ -78,7 +79,7 @@ class Composition:
         other._streams = {event: passes.copy() for event, passes in self._streams.items()}
         return other
 
-    def extend(self, entries):
+    def extend(self, entries: Iterable[LedgerEntry]) -> Composition:
         """Compose with ledger entries."""
         grown = set()
         for entry in entries:
@@ -88,18 +89,18 @@ class Composition:
             self._charge_stream(event)
         return self
 
-    def count(self, cost, count):
+    def count(self, cost: Cost, count: int) -> None:
         """Compose with `count` times the mechanism of a `Cost`; a negative count takes it back."""
         for counter, item in ((self._exact, cost), (self._rounded, rounded_down(cost))):
             counter[item] += count
             if counter[item] == 0:
                 del counter[item]
 
-    def count_release(self, event, count):
+    def count_release(self, event: ReleaseEvent, count: int) -> None:
         """Compose with `count` times a ReleaseEvent."""
         self._releases[event] += count
 
-    def add_visits(self, key, cost, steps):
+    def add_visits(self, key: EpochKey, cost: Cost, steps: int) -> None:
         """Compose with steps of a sampler whose claim is per epoch.
 
         An epoch costs once, whatever part of it ran, at the least noise that any of its steps had; steps beyond its
@@ -127,7 +128,7 @@ class Composition:
             worst = cost
         self._epochs[key] = (made + steps, worst)
 
-    def add_to_stream(self, event, epoch, steps):
+    def add_to_stream(self, event: CorrelatedEvent, epoch: int, steps: int) -> None:
         """Compose with further steps of a stream of correlated noise; `extend` charges it once all are counted."""
         self._streams.setdefault(event, Counter())[epoch] += steps
 
@@ -141,28 +142,28 @@ class Composition:
         self._charged[event] = (cost, charge.rounds)
 
     @property
-    def unamplified(self):
+    def unamplified(self) -> bool:
         """Some groups did not take turns as their claim says, so their sampling amplifies nothing."""
         return any(event.sampling.kind == CYCLIC_POISSON and cost.kind == FULL
                    for event, (cost, _) in self._charged.items())
 
     @property
-    def costs(self):
+    def costs(self) -> ItemsView[Cost, int]:
         """Items (Cost, count), with multipliers rounded down once there are too many."""
         return (self._exact if len(self._exact) <= EXACT_LEVELS else self._rounded).items()
 
     @property
-    def releases(self):
+    def releases(self) -> ItemsView[ReleaseEvent, int]:
         """Items (ReleaseEvent, count)."""
         return self._releases.items()
 
     @property
-    def rounded(self):
+    def rounded(self) -> bool:
         """Whether multipliers were rounded down."""
         return len(self._exact) > EXACT_LEVELS
 
     @property
-    def curves(self):
+    def curves(self) -> np.ndarray:
         """RDP at `orders` by two arguments, [2, orders].
 
         Both bound the same run. They differ only when Poisson batches were cut: the first leaves out a part of
@@ -176,28 +177,28 @@ class Composition:
             return total + sum(count * event.rdp(self.orders) for event, count in self.releases)
 
     @property
-    def excess(self):
+    def excess(self) -> float:
         """Total variation left out of the first curve, summed over the steps."""
         return sum(count * cost.overflow.excess for cost, count in self._exact.items() if cost.overflow)
 
     @property
-    def two_sided(self):
+    def two_sided(self) -> bool:
         """Whether the part left out of the first curve may stand on either side of the comparison."""
         return self.excess > 0 and (self.relation == REPLACE_ONE or self.examples_per_user > 1)
 
     @property
-    def released(self):
+    def released(self) -> tuple[float, float]:
         """Sums of the stated epsilon and delta of all releases."""
         return (sum(count * event.epsilon for event, count in self.releases),
                 sum(count * event.delta for event, count in self.releases))
 
     @property
-    def squared_mu(self):
+    def squared_mu(self) -> float:
         """Squared inverse multiplier of the whole run, if nothing were amplified."""
         return sum(count * cost.squared_mu for cost, count in self._exact.items())
 
     @property
-    def displaced(self):
+    def displaced(self) -> tuple[float, float]:
         """(squared mu, probability) of what cut batches add to `squared_mu`, and of any batch being cut at all.
 
         A record that displaces another one moves the sum by twice the bound (add-or-remove only).
@@ -207,12 +208,12 @@ class Composition:
         return added, sum(count * cost.overflow.probability for count, cost in cut)
 
     @property
-    def unprotected(self):
+    def unprotected(self) -> bool:
         """Some step had no noise, or some release no bound."""
         return math.isinf(self.squared_mu) or math.isinf(self.released[0])
 
     @property
-    def unamplified_known(self):
+    def unamplified_known(self) -> bool:
         """One plain Gaussian mechanism of `squared_mu` bounds the whole run.
 
         A batch that may hold the record is a mixture of pairs that differ by the sensitivity or not at all, and costs
@@ -227,7 +228,7 @@ class Composition:
         return beyond and not any(cost.overflow and cost.overflow.distance > 1 for cost in self._exact)
 
     @property
-    def exact(self):
+    def exact(self) -> bool:
         """Plain Gaussian mechanisms only: their composition is known exactly."""
         return not self._releases and all(cost.kind == FULL for cost in self._exact)
 
@@ -358,7 +359,7 @@ def _traits(event: Event) -> Traits:
     return Traits(sampling.kind, proven, event.noise_source, "; ".join(filter(None, (event.note, reason))))
 
 
-def common_relation(traits, relation=None):
+def common_relation(traits: Iterable[Traits], relation: Optional[str] = None) -> str:
     """The neighbouring relation under which entries with these traits can be stated together.
 
     Raises:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple, Optional
 
@@ -45,13 +46,13 @@ class Cost(NamedTuple):
         return inverse_square(self.multiplier / self.group)
 
 
-def inverse_square(multiplier):
+def inverse_square(multiplier: float) -> float:
     """Squared mu of one Gaussian step; infinite without noise."""
     square = multiplier * multiplier
     return 1 / square if square > 0 else math.inf
 
 
-def rounded_down(cost, ratio=GRID_RATIO):
+def rounded_down(cost: Cost, ratio: float = GRID_RATIO) -> Cost:
     """The cost with its multiplier on a logarithmic grid, never above the true one."""
     if cost.multiplier == 0:
         return cost
@@ -60,12 +61,12 @@ def rounded_down(cost, ratio=GRID_RATIO):
 
 
 @lru_cache(maxsize=8)
-def curves_at(orders):
+def curves_at(orders: tuple[float, ...]) -> Callable[[Cost], np.ndarray]:
     """`curves_of` at fixed orders, remembered without hashing them each time."""
     return lru_cache(maxsize=8192)(lambda cost: curves_of(cost, orders))
 
 
-def curves_of(cost, orders):
+def curves_of(cost: Cost, orders: Sequence[float]) -> np.ndarray:
     """Both RDP curves of one amplified mechanism, [2, orders]."""
     if cost.multiplier == 0:
         return np.full((2, len(orders)), np.inf)

@@ -7,8 +7,11 @@ References:
     Mironov, Talwar, Zhang 2019, "Renyi differential privacy of the sampled Gaussian mechanism" (why the moment that
     the code computes is the larger of the two).
 """
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -63,11 +66,12 @@ class AmortizedAccountant:
         (1.704, 1e-05)
     """
 
-    def __init__(self, total_examples):
+    def __init__(self, total_examples: int) -> None:
         self._total = _validate.integer("total_examples", total_examples, low=1)
         self._squares = self._delta = 0.0
 
-    def accumulate_privacy_spending(self, eps_delta, sigma, num_examples):
+    def accumulate_privacy_spending(self, eps_delta: Optional[Sequence[float]], sigma: float,
+                                    num_examples: int) -> None:
         """Count one step.
 
         Args:
@@ -80,7 +84,8 @@ class AmortizedAccountant:
         self._squares += math.log1p(rate * math.expm1(eps)) ** 2
         self._delta += rate * delta
 
-    def get_privacy_spent(self, target_eps=None, target_delta=None):
+    def get_privacy_spent(self, target_eps: Optional[float] = None,
+                          target_delta: Optional[float] = None) -> PrivacySpent:
         """What the rule of thumb says, marked as an estimate.
 
         Args:
@@ -131,13 +136,14 @@ class GaussianMomentsAccountant:
         1.26
     """
 
-    def __init__(self, total_examples, moment_orders=32):
+    def __init__(self, total_examples: int, moment_orders: int = 32) -> None:
         self._total = _validate.integer("total_examples", total_examples, low=1)
         self._orders = np.arange(1, _validate.integer("moment_orders", moment_orders, low=1) + 1) + 1.0
         self._rdp = np.zeros(len(self._orders))
         self._curves = {}
 
-    def accumulate_privacy_spending(self, eps_delta, sigma, num_examples):
+    def accumulate_privacy_spending(self, eps_delta: Optional[Sequence[float]], sigma: float,
+                                    num_examples: int) -> None:
         """Count one step.
 
         Args:
@@ -150,7 +156,8 @@ class GaussianMomentsAccountant:
             self._curves[step] = rdp_sampled_gaussian(*step, self._orders)
         self._rdp += self._curves[step]
 
-    def get_privacy_spent(self, target_eps=None, target_delta=None):
+    def get_privacy_spent(self, target_eps: Optional[float] = None,
+                          target_delta: Optional[float] = None) -> PrivacySpent:
         """Epsilon at `target_delta`, or delta at `target_eps`; give exactly one.
 
         Returns:

@@ -7,8 +7,11 @@ largest of t - 1 pure noises. Whatever accountant claims less than this attack a
 References:
     Chua et al. 2024, "How private are DP-SGD implementations?", section 4 (the worst-case data set).
 """
+from __future__ import annotations
+
 import math
 from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 from scipy.special import log_ndtr
@@ -16,6 +19,7 @@ from scipy.special import log_ndtr
 from mindarmour.privacy.accounting.accountant import LOWER_BOUND, PrivacySpent
 from mindarmour.privacy.accounting.curves.rdp import check_delta
 from mindarmour.privacy.accounting.events import SHUFFLE, ZERO_OUT, StepEvent
+from mindarmour.privacy.accounting.ledger import LedgerEntry
 
 _POINTS = 4000  # bins of the largest sum; any binning is post-processing, so the bound stays one
 _LOSSES = 2 ** 17  # bins of the composed loss, rounded down
@@ -23,7 +27,7 @@ _NEGLIGIBLE = 1e-18  # probability of a bin that is left out, which only makes t
 _FOURIER_ERROR = 1e-13
 
 
-def shuffle_lower_bound(entries, delta):
+def shuffle_lower_bound(entries: Iterable[LedgerEntry], delta: float) -> PrivacySpent:
     """Epsilon that one attack proves against the whole epochs of a shuffled partition.
 
     Args:

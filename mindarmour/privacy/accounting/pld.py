@@ -10,15 +10,19 @@ References:
     Doroshenko et al. 2022, "Connect the dots: tighter discrete approximations of privacy loss distributions".
     Zhu, Dong, Wang 2022, "Optimal accounting of differential privacy via characteristic function", theorem 11.
 """
+from __future__ import annotations
+
 import importlib
 import importlib.util
 import math
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 from scipy.special import log_ndtr
 
+from mindarmour.privacy.accounting.composition import Composition
 from mindarmour.privacy.accounting.costs import inverse_square, rounded_down
 from mindarmour.privacy.accounting.curves.mixture import binomial_weights
 from mindarmour.privacy.accounting.events import BALLS_IN_BINS, FIXED_SIZE, FULL, REPLACE_ONE
@@ -33,12 +37,12 @@ _MISSING = "PLD needs the extra mindarmour[pld], so this is the RDP bound"
 _UNSUPPORTED = "no privacy loss distribution for balls-in-bins, so this is the RDP bound"
 
 
-def available():
+def available() -> bool:
     """Whether dp-accounting is installed; nothing is imported."""
     return importlib.util.find_spec("dp_accounting") is not None
 
 
-def refusal(total):
+def refusal(total: Composition) -> str:
     """Why a `Composition` has no PLD here, or ''."""
     if total.exact:
         return ""
@@ -47,7 +51,7 @@ def refusal(total):
     return "" if available() else _MISSING
 
 
-def tightest_epsilon(total, delta, start, seconds=SECONDS):
+def tightest_epsilon(total: Composition, delta: float, start: float, seconds: float = SECONDS) -> tuple[float, float]:
     """Epsilon of a `Composition` from its privacy loss distribution.
 
     Args:
@@ -62,12 +66,13 @@ def tightest_epsilon(total, delta, start, seconds=SECONDS):
     return _refine(total, lambda pld: pld.get_epsilon_for_delta(delta), start, start, seconds)
 
 
-def tightest_delta(total, epsilon, start, scale, seconds=SECONDS):
+def tightest_delta(total: Composition, epsilon: float, start: float, scale: float,
+                   seconds: float = SECONDS) -> tuple[float, float]:
     """Delta at `epsilon`; `start` bounds delta, `scale` is an epsilon that sets the first grid."""
     return _refine(total, lambda pld: pld.get_delta_for_epsilon(epsilon), start, scale, seconds)
 
 
-def tightest_curve(total, scale, seconds=SECONDS):
+def tightest_curve(total: Composition, scale: float, seconds: float = SECONDS) -> Callable[[np.ndarray], np.ndarray]:
     """Delta as a function of an array of epsilons, refined until delta at 0 settles."""
     chosen = []
 

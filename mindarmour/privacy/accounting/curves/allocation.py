@@ -13,7 +13,10 @@ References:
     Chua et al. 2025, "Balls-and-bins sampling for DP-SGD".
     Dong et al. 2025, "Rényi differential privacy of random allocation".
 """
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -30,7 +33,7 @@ _NOISY = 8.0
 _ROUNDING = 1e-11
 
 
-def rdp_replaced_allocation(bins, noise_multiplier, orders=DEFAULT_ORDERS):
+def rdp_replaced_allocation(bins: int, noise_multiplier: float, orders: Sequence[float] = DEFAULT_ORDERS) -> np.ndarray:
     """RDP of one epoch of random allocation under replace-one: removing one record, then adding the other.
 
     Args:
@@ -51,7 +54,8 @@ def rdp_replaced_allocation(bins, noise_multiplier, orders=DEFAULT_ORDERS):
     return np.minimum((orders - 0.5) / (orders - 1) * removal + addition, plain)
 
 
-def rdp_random_allocation(bins, noise_multiplier, orders=DEFAULT_ORDERS, direction="both"):
+def rdp_random_allocation(bins: int, noise_multiplier: float, orders: Sequence[float] = DEFAULT_ORDERS,
+                          direction: str = "both") -> np.ndarray:
     """RDP of one epoch in which every record joins one of `bins` steps, drawn uniformly and independently.
 
     Args:

@@ -7,6 +7,8 @@ References:
     Balle, Wang 2018, "Improving the Gaussian mechanism for differential privacy", theorem 8.
     Dong, Roth, Su 2022, "Gaussian differential privacy", corollary 1.
 """
+from __future__ import annotations
+
 import math
 
 from scipy.special import log_ndtr
@@ -16,7 +18,7 @@ from mindarmour.utils import _validate
 _BISECTIONS = 200
 
 
-def delta_of_gaussian(mu, epsilon):
+def delta_of_gaussian(mu: float, epsilon: float) -> float:
     """Delta of the Gaussian mechanism with sensitivity over standard deviation `mu` at `epsilon`.
 
     Args:
@@ -30,7 +32,7 @@ def delta_of_gaussian(mu, epsilon):
     return 1.0 if math.isinf(mu) else math.exp(_log_delta(mu, epsilon))
 
 
-def epsilon_of_gaussian(mu, delta):
+def epsilon_of_gaussian(mu: float, delta: float) -> float:
     """Epsilon of the Gaussian mechanism at `delta`, never below the exact value.
 
     Examples:
@@ -48,7 +50,7 @@ def epsilon_of_gaussian(mu, delta):
                    mu * mu / 2 + mu * math.sqrt(-2 * target) + 1e-9)
 
 
-def mu_of_gaussian(epsilon, delta):
+def mu_of_gaussian(epsilon: float, delta: float) -> float:
     """Largest mu whose Gaussian mechanism is (epsilon, delta)-private, never above the exact value."""
     epsilon = _validate.real("epsilon", epsilon, low=0, closed="low")
     target = math.log(_validate.real("delta", delta, low=0, high=1))

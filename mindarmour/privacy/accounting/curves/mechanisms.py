@@ -7,7 +7,11 @@ References:
     Mironov 2017, "Rényi differential privacy", propositions 5 and 6 (randomised response, Laplace).
     Lyu, Su, Li 2017, "Understanding the sparse vector technique for differential privacy", theorems 2, 4 and 5.
 """
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import Optional
 
 import numpy as np
 
@@ -15,7 +19,7 @@ from mindarmour.privacy.accounting.curves.rdp import DEFAULT_ORDERS, check_order
 from mindarmour.utils import _validate
 
 
-def rdp_laplace(noise_multiplier, orders=DEFAULT_ORDERS):
+def rdp_laplace(noise_multiplier: float, orders: Sequence[float] = DEFAULT_ORDERS) -> np.ndarray:
     """RDP of the Laplace mechanism.
 
     Args:
@@ -32,14 +36,15 @@ def rdp_laplace(noise_multiplier, orders=DEFAULT_ORDERS):
     return np.maximum(np.logaddexp(first, second), 0.0) / (orders - 1)
 
 
-def delta_of_laplace(noise_multiplier, epsilon):
+def delta_of_laplace(noise_multiplier: float, epsilon: float) -> float:
     """Delta of the Laplace mechanism at `epsilon`, exactly; 0 from the pure epsilon on."""
     pure = 1 / _validate.real("noise_multiplier", noise_multiplier, low=0)
     epsilon = _validate.real("epsilon", epsilon, low=0, closed="low")
     return max(0.0, -math.expm1((epsilon - pure) / 2))
 
 
-def rdp_randomized_response(truth_probability, categories=2, orders=DEFAULT_ORDERS):
+def rdp_randomized_response(truth_probability: float, categories: int = 2,
+                            orders: Sequence[float] = DEFAULT_ORDERS) -> np.ndarray:
     """RDP of answering truthfully with a probability, and otherwise with one of the other categories at random.
 
     Args:
@@ -58,21 +63,21 @@ def rdp_randomized_response(truth_probability, categories=2, orders=DEFAULT_ORDE
     return np.maximum(np.logaddexp(np.logaddexp(same, other), rest), 0.0) / (orders - 1)
 
 
-def epsilon_of_randomized_response(truth_probability, categories=2):
+def epsilon_of_randomized_response(truth_probability: float, categories: int = 2) -> float:
     """Pure epsilon of randomised response. Arguments as for `rdp_randomized_response`."""
     truth, lie = _answers(truth_probability, categories)
     return math.log(truth / lie)
 
 
-def truth_probability_for(epsilon, categories=2):
+def truth_probability_for(epsilon: float, categories: int = 2) -> float:
     """Probability of the truth that makes randomised response cost exactly `epsilon`."""
     epsilon = _validate.real("epsilon", epsilon, low=0, closed="low")
     categories = _validate.integer("categories", categories, low=2)
     return 1 / (1 + (categories - 1) * math.exp(-epsilon))
 
 
-def epsilon_of_sparse_vector(threshold_scale, query_scale, positives, sensitivity=1.0, monotone=False,
-                             release_scale=None):
+def epsilon_of_sparse_vector(threshold_scale: float, query_scale: float, positives: int, sensitivity: float = 1.0,
+                             monotone: bool = False, release_scale: Optional[float] = None) -> float:
     """Pure epsilon of the standard sparse vector technique.
 
     One noisy threshold for the whole run, fresh noise on each query, an end after `positives` positive answers;
@@ -104,7 +109,8 @@ def epsilon_of_sparse_vector(threshold_scale, query_scale, positives, sensitivit
     return sensitivity / threshold_scale + comparisons + released
 
 
-def sparse_vector_scales(epsilon, positives, sensitivity=1.0, monotone=False):
+def sparse_vector_scales(epsilon: float, positives: int, sensitivity: float = 1.0,
+                         monotone: bool = False) -> tuple[float, float]:
     """Scales of threshold and query noise that spend `epsilon` with the least total variance.
 
     Returns:

@@ -4,6 +4,11 @@ Every function computes A - 1, where A = E_Q[(P/Q)^order], as the integral of a 
 a sampling rate of 1e-6 loses no digits. The integrand is analytic and decays like a Gaussian: the trapezoidal
 rule converges exponentially (Trefethen and Weideman 2014, section 5).
 """
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Optional
+
 import numpy as np
 
 REACH = 10.0  # standard deviations; what lies beyond is below exp(-50) of the whole
@@ -12,14 +17,14 @@ _FAR = 40.0  # variances beyond which an order's two peaks stand apart
 _CHUNK = 400_000  # nodes evaluated at a time, so that memory stays flat
 
 
-def log_ratio(rate, loss):
+def log_ratio(rate: float, loss: np.ndarray) -> np.ndarray:
     """log(1 - rate + rate * exp(loss)), accurate near zero and for losses of any size."""
     near = np.log1p(rate * np.expm1(np.minimum(loss, 30.0)))
     far = np.logaddexp(np.log1p(-rate), np.log(rate) + np.maximum(loss, 30.0))
     return np.where(loss < 30.0, near, far)
 
 
-def log_bregman(order, loss):
+def log_bregman(order: np.ndarray, loss: np.ndarray) -> np.ndarray:
     """log(exp(order * loss) - 1 - order * (exp(loss) - 1)), the convex part of a likelihood ratio's power.
 
     Args:
@@ -137,12 +142,13 @@ def _on_grid(orders, nodes, log_steps, multiplier, loss, base, mirrored):
     return log_sum(orders[:, None], loss(nodes), log_weights(nodes, multiplier, base) + log_steps, mirrored)
 
 
-def grid_step(multiplier, refine=1):
+def grid_step(multiplier: float, refine: int = 1) -> float:
     """Step of a trapezoidal grid, bounded by the poles of the losses, pi * multiplier^2 away from the real axis."""
     return min(multiplier, multiplier ** 2) / (2.0 * refine)
 
 
-def log_weights(nodes, multiplier, base=None):
+def log_weights(nodes: np.ndarray, multiplier: float,
+                base: Optional[Callable[[np.ndarray], np.ndarray]] = None) -> np.ndarray:
     """log density of N(0, multiplier^2) at the nodes, plus `base`."""
     density = -0.5 * (nodes / multiplier) ** 2 - 0.5 * np.log(2 * np.pi * multiplier ** 2)
     return density if base is None else density + base(nodes)
@@ -153,7 +159,7 @@ def _bregman(order, loss):
     return np.where(_small(order, loss), _series(order, loss), direct)
 
 
-def log_sum(order, loss, log_weights, mirrored=False):
+def log_sum(order: np.ndarray, loss: np.ndarray, log_weights: np.ndarray, mirrored: bool = False) -> np.ndarray:
     """log of the sum of exp(log_weights) * B(order, loss) over the nodes, one value for each order [N, 1]."""
     terms = log_bregman(order, loss)
     if mirrored:
@@ -163,12 +169,12 @@ def log_sum(order, loss, log_weights, mirrored=False):
     return peak[:, 0] + np.log(np.exp(np.maximum(terms - peak, -700.0)).sum(axis=1))
 
 
-def log_moment_sampled(rate, multiplier, orders):
+def log_moment_sampled(rate: float, multiplier: float, orders: np.ndarray) -> np.ndarray:
     """log(A - 1) of (1 - rate) N(0) + rate N(1) against N(0), standard deviation `multiplier`."""
     return _integrate(orders, multiplier, lambda x: log_ratio(rate, (x - 0.5) / multiplier ** 2))
 
 
-def log_moment_replaced(rate, multiplier, orders):
+def log_moment_replaced(rate: float, multiplier: float, orders: np.ndarray) -> np.ndarray:
     """log(A - 1) of (1 - rate) N(0) + rate N(1) against (1 - rate) N(0) + rate N(-1)."""
     def lower(x):
         return log_ratio(rate, (-x - 0.5) / multiplier ** 2)
@@ -179,7 +185,7 @@ def log_moment_replaced(rate, multiplier, orders):
     return _integrate(orders, multiplier, lambda x: upper(x) - lower(x), base=lower, stretch=2.0)
 
 
-def log_moment_without_replacement(rate, multiplier, orders):
+def log_moment_without_replacement(rate: float, multiplier: float, orders: np.ndarray) -> np.ndarray:
     """log(A - 1) of the profile that dominates sampling without replacement, under replace-one.
 
     With R the ratio of the sampled pair, advanced joint convexity bounds the hockey-stick divergence by that

@@ -6,6 +6,9 @@ References:
     Canonne, Kamath, Steinke 2020, "The discrete Gaussian for differential privacy", proposition 12.
     Zhu, Dong, Wang 2022, "Optimal accounting of differential privacy via characteristic function", theorem 11.
 """
+from __future__ import annotations
+
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -29,7 +32,7 @@ def _default_orders():
 DEFAULT_ORDERS = _default_orders()
 
 
-def rdp_gaussian(noise_multiplier, orders=DEFAULT_ORDERS):
+def rdp_gaussian(noise_multiplier: float, orders: Sequence[float] = DEFAULT_ORDERS) -> np.ndarray:
     """RDP of one Gaussian mechanism: order / (2 multiplier^2).
 
     Args:
@@ -44,7 +47,8 @@ def rdp_gaussian(noise_multiplier, orders=DEFAULT_ORDERS):
     return _gaussian(multiplier, orders)
 
 
-def rdp_sampled_gaussian(rate, noise_multiplier, orders=DEFAULT_ORDERS, relation=ADD_OR_REMOVE):
+def rdp_sampled_gaussian(rate: float, noise_multiplier: float, orders: Sequence[float] = DEFAULT_ORDERS,
+                         relation: str = ADD_OR_REMOVE) -> np.ndarray:
     """RDP of one step that includes every record independently with probability `rate`.
 
     Args:
@@ -76,7 +80,8 @@ def rdp_sampled_gaussian(rate, noise_multiplier, orders=DEFAULT_ORDERS, relation
     return _sampled(rate, multiplier, orders)
 
 
-def rdp_without_replacement(rate, noise_multiplier, orders=DEFAULT_ORDERS):
+def rdp_without_replacement(rate: float, noise_multiplier: float,
+                            orders: Sequence[float] = DEFAULT_ORDERS) -> np.ndarray:
     """RDP of one step on a fixed-size batch drawn without replacement, under replace-one.
 
     Args:
@@ -99,7 +104,8 @@ def rdp_without_replacement(rate, noise_multiplier, orders=DEFAULT_ORDERS):
                      lambda: _to_rdp(quadrature.log_moment_without_replacement(rate, multiplier, orders), orders))
 
 
-def epsilon_from_rdp(rdp, orders, delta, conversion="improved"):
+def epsilon_from_rdp(rdp: Sequence[float], orders: Sequence[float], delta: float,
+                     conversion: str = "improved") -> float:
     """Smallest epsilon that the RDP curve proves at `delta`.
 
     Args:
@@ -120,7 +126,8 @@ def epsilon_from_rdp(rdp, orders, delta, conversion="improved"):
     return _improved_epsilon(rdp, orders, delta)
 
 
-def delta_from_rdp(rdp, orders, epsilon, conversion="improved"):
+def delta_from_rdp(rdp: Sequence[float], orders: Sequence[float], epsilon: float,
+                   conversion: str = "improved") -> float:
     """Smallest delta that the RDP curve proves at `epsilon`; arguments as in `epsilon_from_rdp`."""
     rdp, orders = _check_curve(rdp, orders)
     epsilon = _validate.real("epsilon", epsilon, low=0, closed="low")
@@ -133,7 +140,7 @@ def delta_from_rdp(rdp, orders, epsilon, conversion="improved"):
     return float(np.exp(min(0.0, np.min(exponents))))
 
 
-def check_orders(orders):
+def check_orders(orders: Sequence[float]) -> np.ndarray:
     """Orders as an array of float, or ValueError."""
     array = np.asarray(orders, dtype=np.float64)
     if array.ndim != 1 or array.size == 0 or not np.all(np.isfinite(array)) or not np.all(array > 1):
@@ -141,7 +148,7 @@ def check_orders(orders):
     return array
 
 
-def check_delta(delta):
+def check_delta(delta: float) -> float:
     """Delta as a float in (0, 1), or an error."""
     return _validate.real("delta", delta, low=0, high=1)
 

@@ -4,7 +4,10 @@ References:
     Dwork, Roth 2014, "The algorithmic foundations of differential privacy", theorem 2.2.
     Vadhan 2017, "The complexity of differential privacy", lemma 2.2 (group privacy with delta).
 """
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -13,7 +16,7 @@ from mindarmour.utils import _validate
 _BISECTIONS = 100
 
 
-def group_epsilon(delta_at, delta, group_size):
+def group_epsilon(delta_at: Callable[[float], float], delta: float, group_size: int) -> float:
     """Epsilon for data sets that differ in up to `group_size` records.
 
     Walking from one data set to the other record by record turns (epsilon, delta(epsilon)) into group_size times
@@ -39,7 +42,7 @@ def _walk(epsilon, size):
     return size if epsilon == 0 else math.expm1(size * epsilon) / math.expm1(epsilon)
 
 
-def smallest_epsilon(delta_at, delta):
+def smallest_epsilon(delta_at: Callable[[float], float], delta: float) -> float:
     """Smallest epsilon at which a delta that may rise again later is low enough; infinite if there is none."""
     grid = np.concatenate([[0.0], np.logspace(-3, 4, 141)]).tolist()
     good = next((i for i, epsilon in enumerate(grid) if delta_at(epsilon) <= delta), None)

@@ -9,7 +9,10 @@ References:
     Dong, Roth, Su 2022, "Gaussian differential privacy", proposition 4 and corollary 1.
     Kulynych et al. 2024, "Attack-aware noise calibration for differential privacy".
 """
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -19,7 +22,7 @@ from mindarmour.utils import _validate
 _EPSILONS = np.concatenate([[0.0], np.logspace(-4, math.log10(60.0), 240)])
 
 
-def advantage_from_curve(delta_at):
+def advantage_from_curve(delta_at: Callable[[np.ndarray], np.ndarray]) -> float:
     """Largest membership advantage of any attack, in [0, 1].
 
     Args:
@@ -28,7 +31,7 @@ def advantage_from_curve(delta_at):
     return float(min(1.0, delta_at(np.zeros(1))[0]))
 
 
-def true_positive_rate_from_curve(delta_at, false_positive_rate):
+def true_positive_rate_from_curve(delta_at: Callable[[np.ndarray], np.ndarray], false_positive_rate: float) -> float:
     """Largest true positive rate of any attack at `false_positive_rate` (in [0, 1]).
 
     Args:
@@ -42,12 +45,12 @@ def true_positive_rate_from_curve(delta_at, false_positive_rate):
     return float(np.clip(min(above.min(), below.min()), rate, 1.0))
 
 
-def advantage_of_gaussian(mu):
+def advantage_of_gaussian(mu: float) -> float:
     """Largest membership advantage against the Gaussian mechanism, exactly."""
     return float(2 * ndtr(_validate.real("mu", mu, low=0, closed="low") / 2) - 1)
 
 
-def true_positive_rate_of_gaussian(mu, false_positive_rate):
+def true_positive_rate_of_gaussian(mu: float, false_positive_rate: float) -> float:
     """Largest true positive rate at `false_positive_rate` against the Gaussian mechanism, exactly."""
     mu = _validate.real("mu", mu, low=0, closed="low")
     rate = _validate.real("false_positive_rate", false_positive_rate, low=0, high=1, closed="both")

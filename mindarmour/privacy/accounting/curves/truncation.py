@@ -15,6 +15,8 @@ Joint convexity of the moments and a total-variation argument each turn this int
 References:
     Chua et al. 2024, "Scalable DP-SGD: shuffling vs. Poisson subsampling", section 4 (truncated batches).
 """
+from __future__ import annotations
+
 import math
 from typing import NamedTuple
 
@@ -39,7 +41,7 @@ class Overflow(NamedTuple):
     distance: float
 
 
-def overflow_of(num_examples, rate, cap, relation):
+def overflow_of(num_examples: int, rate: float, cap: int, relation: str) -> Overflow:
     """Overflow of one step, or None when no batch can be cut.
 
     Args:
@@ -62,7 +64,7 @@ def overflow_of(num_examples, rate, cap, relation):
     return Overflow(probability, raised, probability * max(0.0, raised - rate), 1.0)
 
 
-def exceeding(num_examples, rate, cap):
+def exceeding(num_examples: int, rate: float, cap: int) -> float:
     """Probability that more than `cap` of the records join."""
     return 0.0 if cap >= num_examples or rate == 0 else _tail(cap + 1, num_examples, rate)
 

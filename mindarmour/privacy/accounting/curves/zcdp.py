@@ -7,6 +7,8 @@ References:
     Bun, Steinke 2016, "Concentrated differential privacy", proposition 1.3 (classic conversion).
     Canonne, Kamath, Steinke 2020, "The discrete Gaussian for differential privacy", corollary 13 (tight).
 """
+from __future__ import annotations
+
 import math
 
 import numpy as np
@@ -18,7 +20,7 @@ from mindarmour.utils import _validate
 _EXCESS = np.logspace(-8, 9, 2001)
 
 
-def rho_of_gaussian(noise_multiplier, participations=1):
+def rho_of_gaussian(noise_multiplier: float, participations: float = 1) -> float:
     """Rho of Gaussian mechanisms in which one record takes part `participations` times.
 
     Args:
@@ -32,7 +34,7 @@ def rho_of_gaussian(noise_multiplier, participations=1):
     return participations / (2 * multiplier ** 2) if multiplier ** 2 > 0 else math.inf
 
 
-def epsilon_from_zcdp(rho, delta, conversion="improved"):
+def epsilon_from_zcdp(rho: float, delta: float, conversion: str = "improved") -> float:
     """Epsilon of a rho-zCDP mechanism at `delta`.
 
     Args:
@@ -62,7 +64,7 @@ def epsilon_from_zcdp(rho, delta, conversion="improved"):
     return max(0.0, min(classic, float(values.min())))
 
 
-def delta_from_zcdp(rho, epsilon, conversion="improved"):
+def delta_from_zcdp(rho: float, epsilon: float, conversion: str = "improved") -> float:
     """Delta of a rho-zCDP mechanism at `epsilon`; arguments as in `epsilon_from_zcdp`."""
     rho = _rho(rho)
     epsilon = _validate.real("epsilon", epsilon, low=0, closed="low")

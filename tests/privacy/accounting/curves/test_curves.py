@@ -170,6 +170,13 @@ def test_random_allocation_removal_matches_enumeration(bins, order):
     assert rdp_random_allocation(bins, multiplier, [order], direction)[0] == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("bins, multiplier", [(2, 20.0), (10, 1.0), (100, 0.7), (234, 3.0)])
+def test_random_allocation_states_the_larger_direction(bins, multiplier):
+    orders = np.arange(2.0, 65.0 if multiplier < 8 else 257.0)
+    both, add, remove = (rdp_random_allocation(bins, multiplier, orders, way) for way in ("both", "add", "remove"))
+    assert (both >= np.minimum(np.maximum(add, remove), rdp_gaussian(multiplier, orders)) * (1 - 1e-9)).all()
+
+
 def test_random_allocation_removal_is_below_one_gaussian_and_orders_between_are_bounds():
     orders = [2, 2.5, 3]
     curve = rdp_random_allocation(50, 1.0, orders)
