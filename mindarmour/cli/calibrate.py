@@ -65,6 +65,9 @@ def _run(arguments: argparse.Namespace) -> int:
 def _refuse_unused(arguments: argparse.Namespace) -> None:
     """Every flag that is given means something; the others are refused."""
     attack = arguments.epsilon is None
+    if attack and arguments.find != "noise-multiplier":
+        raise ValueError(f"--max-advantage and --max-tpr find the noise multiplier only, but got "
+                         f"--find {arguments.find}.")
     unused = {arguments.find: "it is the unknown", **({"delta": "a bound on attacks needs none"} if attack else {}),
               **({} if arguments.max_tpr is not None else {"fpr": "it belongs to --max-tpr"})}
     if arguments.find in ("steps", "epochs"):
@@ -76,9 +79,6 @@ def _refuse_unused(arguments: argparse.Namespace) -> None:
                                         ("--examples-per-user", arguments.examples_per_user)) if given]
     if special and arguments.find != "noise-multiplier":
         raise ValueError(f"{special[0]} goes with --find noise-multiplier only, but got --find {arguments.find}.")
-    if attack and arguments.find != "noise-multiplier":
-        raise ValueError(f"--max-advantage and --max-tpr find the noise multiplier only, but got "
-                         f"--find {arguments.find}.")
     if attack and arguments.group_size > 1:
         raise ValueError("group_size must be 1 for a bound on attacks, which are stated for one record.")
 

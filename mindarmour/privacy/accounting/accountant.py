@@ -125,6 +125,9 @@ class Accountant:
             if self._accountant == "pld":
                 epsilon, by_pld = _epsilon_by_pld(total, self._delta, epsilon)
                 note = "; ".join(filter(None, (note, by_pld)))
+            if total.examples_per_user > 1 and total.excess:
+                # a user's examples are a group too, which is the better bound where cut batches are not rare
+                epsilon = min(epsilon, self._of_groups(entries, total.relation))
         return _statement(epsilon, self._delta, self._accountant, total, traits, note)
 
     def delta_at(self, entries: Iterable[LedgerEntry], epsilon: float) -> PrivacySpent:
@@ -139,6 +142,10 @@ class Accountant:
             delta, by_pld = _delta_by_pld(total, epsilon, delta)
             note = "; ".join(filter(None, (note, by_pld)))
         return _statement(epsilon, delta, self._accountant, total, traits, note)
+
+    def _of_groups(self, entries, relation):
+        return Accountant(self._delta, self._accountant, relation, self._assume, self._conversion,
+                          self._examples_per_user, self._orders)._spent(entries).epsilon
 
     def _unit(self):
         return ("example", None) if self._examples_per_user is None else ("user", self._examples_per_user)
