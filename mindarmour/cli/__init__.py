@@ -18,8 +18,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         argv (sequence of str, optional): Arguments; None takes those of the process.
 
     Returns:
-        int, the exit status: 0, or 1 where `ledger diff` finds a difference or `audit` a contradiction. Bad input, also a ledger that is missing,
-        cut short or edited, exits with 2.
+        int, the exit status: 0, or 1 where `ledger diff` finds a difference or `audit` a contradiction. Bad input,
+        also a ledger that is missing, cut short or edited, exits with 2.
     """
     arguments = build_parser().parse_args(argv)
     try:
