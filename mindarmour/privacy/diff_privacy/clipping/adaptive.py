@@ -1,5 +1,7 @@
 """Adaptive clipping: the bound follows a noised quantile of the gradient norms."""
-from mindspore import nn, ops
+from __future__ import annotations
+
+from mindspore import Tensor, nn, ops
 
 from mindarmour.privacy.accounting.events import sensitivity_of
 from mindarmour.privacy.diff_privacy.noise.source import NoiseSource
@@ -16,8 +18,9 @@ class ClipMechanismsFactory:
     """Creates clipping mechanisms by name."""
 
     @staticmethod
-    def create(mech_name, decay_policy="Linear", learning_rate=0.001, target_unclipped_quantile=0.9,
-               fraction_stddev=0.01, seed=0):
+    def create(mech_name: str, decay_policy: str = "Linear", learning_rate: float = 0.001,
+               target_unclipped_quantile: float = 0.9, fraction_stddev: float = 0.01,
+               seed: int = 0) -> AdaClippingWithGaussianRandom:
         """Create the mechanism that adapts the clipping bound; see `AdaClippingWithGaussianRandom`.
 
         Raises:
@@ -29,7 +32,7 @@ class ClipMechanismsFactory:
         raise UnknownMechanismError(f"mech_name must be 'Gaussian', but got {mech_name!r}.")
 
     @staticmethod
-    def recommended(seed=0):
+    def recommended(seed: int = 0) -> AdaClippingWithGaussianRandom:
         """The setting that Andrew et al. recommend: geometric updates towards the median, almost free.
 
         The noise on the count is a twentieth of the batch. With batches of 256 units it costs as much as lowering a
@@ -80,8 +83,8 @@ class AdaClippingWithGaussianRandom(nn.Cell):
         section 2.
     """
 
-    def __init__(self, decay_policy="Linear", learning_rate=0.001, target_unclipped_quantile=0.9,
-                 fraction_stddev=0.01, seed=0):
+    def __init__(self, decay_policy: str = "Linear", learning_rate: float = 0.001,
+                 target_unclipped_quantile: float = 0.9, fraction_stddev: float = 0.01, seed: int = 0) -> None:
         super().__init__()
         self.decay_policy = _validate.choice("decay_policy", decay_policy, ("Linear", "Geometric"))
         self.learning_rate = _validate.real("learning_rate", learning_rate, low=0, strict_float=True)
@@ -105,7 +108,7 @@ class AdaClippingWithGaussianRandom(nn.Cell):
         """
         return self.fraction_stddev * expected_units / (0.5 * sensitivity_of(examples_per_unit, relation))
 
-    def next_bound(self, noised_fraction, norm_bound):
+    def next_bound(self, noised_fraction: Tensor, norm_bound: Tensor) -> Tensor:
         """The next bound; usable inside compiled code."""
         step = self.learning_rate * (noised_fraction - self.target_unclipped_quantile)
         if self.decay_policy == "Linear":
@@ -114,12 +117,12 @@ class AdaClippingWithGaussianRandom(nn.Cell):
             bound = norm_bound * ops.exp(-step)
         return ops.clamp(bound, MIN_NORM_BOUND, MAX_NORM_BOUND)
 
-    def fraction_noise(self, step, ranks=_ALONE):
+    def fraction_noise(self, step: int, ranks: Ranks = _ALONE) -> float:
         """This rank's share of the noise of one step's fraction, a float."""
         noise, = ranks.normals(self.source, step, [(1,)])
         return float(noise[0]) * ranks.noise_share * self.fraction_stddev
 
-    def __call__(self, empirical_fraction, norm_bound):
+    def __call__(self, empirical_fraction: Tensor, norm_bound: Tensor) -> Tensor:
         noised = empirical_fraction.reshape(norm_bound.shape) + self.fraction_noise(self._calls)
         self._calls += 1
         return self.next_bound(noised, norm_bound)

@@ -1,8 +1,12 @@
 """The monitors' arguments: checked alone, and against what a model really runs."""
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Optional
 
+from mindarmour.privacy.accounting import PrivacySpent
 from mindarmour.privacy.accounting.events import FULL, SHUFFLE
+from mindarmour.privacy.diff_privacy.train.plan import Plan
 from mindarmour.utils import _validate
 
 DECAY_MODES = (None, "Step", "Time", "Exp")
@@ -21,7 +25,7 @@ DEFAULT_MODE = _DefaultText("Time")
 DEFAULT_RATE = _DefaultNumber(6e-4)
 
 
-def _given(value):
+def _given(value: object) -> bool:
     return not isinstance(value, (_DefaultText, _DefaultNumber))
 
 
@@ -37,7 +41,7 @@ class MonitorArguments:
     per_print_times: int
     dataset_sink_mode: bool
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("num_samples", "batch_size", "per_print_times"):
             _validate.integer(name, getattr(self, name), low=1, bool_error=ValueError)
         if self.batch_size >= self.num_samples:
@@ -48,7 +52,7 @@ class MonitorArguments:
             _validate.real("noise_decay_rate", self.noise_decay_rate, low=0, high=1, strict_float=True)
         _validate.boolean("dataset_sink_mode", self.dataset_sink_mode)
 
-    def check_against(self, plan):
+    def check_against(self, plan: Plan) -> None:
         """Raise ValueError where a given argument contradicts what the model runs; defaults contradict nothing."""
         mechanism = plan.noise_mech
         self._agree("initial_noise_multiplier", mechanism.initial_noise_multiplier)
@@ -65,7 +69,7 @@ class MonitorArguments:
         if not 0 <= dropped < (sampling.batch_size if whole else 1):
             self._agree("num_samples", sampling.num_examples)
 
-    def _agree(self, name, actual):
+    def _agree(self, name: str, actual: object) -> None:
         told = getattr(self, name)
         if _given(told) and told != actual:
             raise ValueError(f"{name} of the monitor must agree with what the model runs, but the monitor was told "
@@ -91,7 +95,7 @@ class Targets:
     max_delta: Optional[float]
     stop: bool
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in (("max_eps", self.max_epsilon), ("target_eps", self.epsilon)):
             if value is not None:
                 _validate.real(name, value, low=0)
@@ -106,24 +110,24 @@ class Targets:
             raise ValueError("stop_at_budget needs a budget: max_eps with target_delta, max_delta with target_eps.")
 
     @property
-    def name(self):
+    def name(self) -> str:
         """What is computed, as printed."""
         return "eps" if self.delta is not None else "delta"
 
     @property
-    def limit(self):
+    def limit(self) -> Optional[float]:
         """The budget on what is computed, or None."""
         return self.max_epsilon if self.delta is not None else self.max_delta
 
-    def value_of(self, spent):
+    def value_of(self, spent: PrivacySpent) -> float:
         """The computed value of a `PrivacySpent`."""
         return spent.epsilon if self.delta is not None else spent.delta
 
-    def kept_by(self, spent):
+    def kept_by(self, spent: PrivacySpent) -> bool:
         """Whether a `PrivacySpent` is inside the budget; without one everything is."""
         return self.limit is None or self.value_of(spent) <= self.limit
 
-    def require_limit(self, purpose):
+    def require_limit(self, purpose: str) -> None:
         """Raise ValueError without a budget."""
         if self.limit is None:
             raise ValueError(f"max_{self.name} must be given to {purpose}, but got None.")

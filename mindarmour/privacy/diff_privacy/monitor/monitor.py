@@ -1,5 +1,9 @@
 """Privacy monitors: callbacks that say what has been spent, under which assumptions."""
+from __future__ import annotations
+
+from collections.abc import Sequence
 from functools import partial
+from typing import Any, Optional
 
 from mindarmour.privacy.accounting import Sampling
 from mindarmour.privacy.accounting.events import ADD_OR_REMOVE, POISSON, SHUFFLE, ZERO_OUT
@@ -18,7 +22,7 @@ class PrivacyMonitorFactory:
     """Creates privacy monitors by name."""
 
     @staticmethod
-    def create(policy, *args, **kwargs):
+    def create(policy: str, *args: Any, **kwargs: Any) -> Monitor:
         """Create a monitor.
 
         Args:
@@ -73,14 +77,17 @@ class RDPMonitor(Monitor):
 
     accountant = "rdp"
 
-    def __init__(self, num_samples, batch_size, initial_noise_multiplier=DEFAULT_MULTIPLIER, max_eps=10.0,
-                 target_delta=1e-3, max_delta=None, target_eps=None, orders=None, noise_decay_mode=DEFAULT_MODE,
-                 noise_decay_rate=DEFAULT_RATE, per_print_times=50, dataset_sink_mode=False, stop_at_budget=False):
+    def __init__(self, num_samples: int, batch_size: int, initial_noise_multiplier: float = DEFAULT_MULTIPLIER,
+                 max_eps: Optional[float] = 10.0, target_delta: Optional[float] = 1e-3,
+                 max_delta: Optional[float] = None, target_eps: Optional[float] = None,
+                 orders: Optional[Sequence[float]] = None, noise_decay_mode: Optional[str] = DEFAULT_MODE,
+                 noise_decay_rate: float = DEFAULT_RATE, per_print_times: int = 50, dataset_sink_mode: bool = False,
+                 stop_at_budget: bool = False) -> None:
         arguments = MonitorArguments(num_samples, batch_size, initial_noise_multiplier, noise_decay_mode,
                                      noise_decay_rate, per_print_times, dataset_sink_mode)
         super().__init__(arguments, Targets(target_delta, target_eps, max_eps, max_delta, stop_at_budget), orders)
 
-    def _assumed_sampling(self):
+    def _assumed_sampling(self) -> Sampling:
         return _poisson(self._arguments)
 
 
@@ -109,16 +116,18 @@ class PLDMonitor(Monitor):
 
     accountant = "pld"
 
-    def __init__(self, num_samples, batch_size, initial_noise_multiplier=DEFAULT_MULTIPLIER, max_eps=10.0,
-                 target_delta=1e-3, max_delta=None, target_eps=None, noise_decay_mode=DEFAULT_MODE,
-                 noise_decay_rate=DEFAULT_RATE, per_print_times=50, dataset_sink_mode=False, stop_at_budget=False,
-                 beside=()):
+    def __init__(self, num_samples: int, batch_size: int, initial_noise_multiplier: float = DEFAULT_MULTIPLIER,
+                 max_eps: Optional[float] = 10.0, target_delta: Optional[float] = 1e-3,
+                 max_delta: Optional[float] = None, target_eps: Optional[float] = None,
+                 noise_decay_mode: Optional[str] = DEFAULT_MODE, noise_decay_rate: float = DEFAULT_RATE,
+                 per_print_times: int = 50, dataset_sink_mode: bool = False, stop_at_budget: bool = False,
+                 beside: Sequence[str] = ()) -> None:
         arguments = MonitorArguments(num_samples, batch_size, initial_noise_multiplier, noise_decay_mode,
                                      noise_decay_rate, per_print_times, dataset_sink_mode)
         super().__init__(arguments, Targets(target_delta, target_eps, max_eps, max_delta, stop_at_budget),
                          beside=beside)
 
-    def _assumed_sampling(self):
+    def _assumed_sampling(self) -> Sampling:
         return _poisson(self._arguments)
 
 
@@ -147,18 +156,19 @@ class ZCDPMonitor(Monitor):
 
     accountant = "zcdp"
 
-    def __init__(self, num_samples, batch_size, initial_noise_multiplier=DEFAULT_MULTIPLIER, max_eps=10.0,
-                 target_delta=1e-3, noise_decay_mode=DEFAULT_MODE, noise_decay_rate=DEFAULT_RATE, per_print_times=50,
-                 dataset_sink_mode=False, stop_at_budget=False):
+    def __init__(self, num_samples: int, batch_size: int, initial_noise_multiplier: float = DEFAULT_MULTIPLIER,
+                 max_eps: Optional[float] = 10.0, target_delta: Optional[float] = 1e-3,
+                 noise_decay_mode: Optional[str] = DEFAULT_MODE, noise_decay_rate: float = DEFAULT_RATE,
+                 per_print_times: int = 50, dataset_sink_mode: bool = False, stop_at_budget: bool = False) -> None:
         arguments = MonitorArguments(num_samples, batch_size, initial_noise_multiplier, noise_decay_mode,
                                      noise_decay_rate, per_print_times, dataset_sink_mode)
         super().__init__(arguments, Targets(target_delta, None, max_eps, None, stop_at_budget))
 
-    def _assumed_sampling(self):
+    def _assumed_sampling(self) -> Sampling:
         arguments = self._arguments
         return Sampling(SHUFFLE, arguments.num_samples, arguments.batch_size, ZERO_OUT,
                         steps_per_epoch=steps_of_epoch(SHUFFLE, arguments.num_samples, arguments.batch_size))
 
 
-def _poisson(arguments):
+def _poisson(arguments: MonitorArguments) -> Sampling:
     return Sampling(POISSON, arguments.num_samples, arguments.batch_size, ADD_OR_REMOVE)

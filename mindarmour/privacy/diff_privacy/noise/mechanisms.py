@@ -1,5 +1,8 @@
 """Noise mechanisms of the public documentation: constant and decaying Gaussian noise."""
+from __future__ import annotations
+
 import math
+from typing import Optional
 
 import mindspore as ms
 import numpy as np
@@ -16,7 +19,7 @@ _DECAY = {
 }
 
 
-def decayed_multiplier(policy, start, rate, step):
+def decayed_multiplier(policy: Optional[str], start: float, rate: float, step: int) -> float:
     """Noise multiplier after `step` steps; `policy` None keeps `start`."""
     return start if policy is None else _DECAY[policy](start, rate, step)
 
@@ -25,8 +28,8 @@ class NoiseMechanismsFactory:
     """Creates noise mechanisms by name."""
 
     @staticmethod
-    def create(mech_name, norm_bound=1.0, initial_noise_multiplier=1.0, seed=0, noise_decay_rate=6e-6,
-               decay_policy=None):
+    def create(mech_name: str, norm_bound: float = 1.0, initial_noise_multiplier: float = 1.0, seed: int = 0,
+               noise_decay_rate: float = 6e-6, decay_policy: Optional[str] = None) -> NoiseGaussianRandom:
         """Create a noise mechanism.
 
         Args:
@@ -86,9 +89,10 @@ class NoiseGaussianRandom(nn.Cell):
         (3, 2)
     """
 
-    decay_policy = None
+    decay_policy: Optional[str] = None
 
-    def __init__(self, norm_bound=1.0, initial_noise_multiplier=1.0, seed=0, decay_policy=None):
+    def __init__(self, norm_bound: float = 1.0, initial_noise_multiplier: float = 1.0, seed: int = 0,
+                 decay_policy: None = None) -> None:
         super().__init__()
         self.norm_bound = _validate.real("norm_bound", norm_bound, low=0, strict_float=True)
         self.initial_noise_multiplier = _validate.real("initial_noise_multiplier", initial_noise_multiplier, low=0,
@@ -100,15 +104,15 @@ class NoiseGaussianRandom(nn.Cell):
         self.source = NoiseSource(seed)
         self._calls = 0
 
-    def multiplier_at(self, step):
+    def multiplier_at(self, step: int) -> float:
         """Noise multiplier of step `step`, counted from 0."""
         return self.initial_noise_multiplier
 
-    def current_multiplier(self):
+    def current_multiplier(self) -> float:
         """Noise multiplier that the next call of the mechanism alone uses."""
         return self.initial_noise_multiplier
 
-    def __call__(self, gradients):
+    def __call__(self, gradients: Tensor) -> Tensor:
         noise, = self.source.normals(self._calls, [gradients.shape])
         self._calls += 1
         return Tensor(noise * np.float32(self.norm_bound * self.current_multiplier()))
@@ -139,22 +143,22 @@ class NoiseAdaGaussianRandom(NoiseGaussianRandom):
         ``Ascend`` ``GPU`` ``CPU``
     """
 
-    def __init__(self, norm_bound=1.0, initial_noise_multiplier=1.0, seed=0, noise_decay_rate=6e-6,
-                 decay_policy="Exp"):
+    def __init__(self, norm_bound: float = 1.0, initial_noise_multiplier: float = 1.0, seed: int = 0,
+                 noise_decay_rate: float = 6e-6, decay_policy: str = "Exp") -> None:
         super().__init__(norm_bound, initial_noise_multiplier, seed)
         self.noise_decay_rate = _validate.real("noise_decay_rate", noise_decay_rate, low=0, high=1, strict_float=True)
         self.decay_policy = _validate.choice("decay_policy", decay_policy, tuple(_DECAY), UnknownMechanismError)
         self.noise_multiplier = Parameter(Tensor(self.initial_noise_multiplier, ms.float32), name="noise_multiplier",
                                           requires_grad=False)
 
-    def multiplier_at(self, step):
+    def multiplier_at(self, step: int) -> float:
         """Noise multiplier of step `step`, counted from 0."""
         return decayed_multiplier(self.decay_policy, self.initial_noise_multiplier, self.noise_decay_rate, step)
 
-    def current_multiplier(self):
+    def current_multiplier(self) -> float:
         """Noise multiplier that the next call of the mechanism alone uses."""
         return float(self.noise_multiplier)
 
-    def advance_to(self, step):
+    def advance_to(self, step: int) -> None:
         """Set the parameter `noise_multiplier` to the value of step `step`."""
         self.noise_multiplier.set_data(Tensor(self.multiplier_at(step), ms.float32))

@@ -11,15 +11,17 @@ from mindspore.train import Model, RunContext
 from small_models import dataset_of, loss_fn, model_of
 from small_networks import batch_for, dense
 
-from mindarmour.privacy.accounting import Ledger, Sampling, StepEvent
+from mindarmour.privacy.accounting import Ledger, Sampling, StepEvent, privacy_spent_delta
 from mindarmour.privacy.accounting.accountant import privacy_spent
 from mindarmour.privacy.accounting.curves.gaussian import epsilon_of_gaussian
 from mindarmour.privacy.accounting.lower_bound import shuffle_lower_bound
 from mindarmour.privacy.diff_privacy import (
     ClipMechanismsFactory,
+    DPModel,
     PLDMonitor,
     PoissonSampler,
     PrivacyMonitorFactory,
+    PrivacyProgress,
     RDPMonitor,
     ZCDPMonitor,
 )
@@ -365,3 +367,75 @@ def test_given_orders_are_used():
         steps_alone(monitor, 5)
     assert few.spent().epsilon > all_orders.spent().epsilon
     assert np.isfinite(few.spent().epsilon)
+
+
+def test_a_delta_that_protects_nobody_is_pointed_out(capsys):
+    for delta, said in ((2e-3, True), (1 / 960, True), (1e-3, False)):
+        monitor = RDPMonitor(960, 64, 2.0, target_delta=delta, noise_decay_mode=None, max_eps=None, per_print_times=1)
+        steps_alone(monitor, 1)
+        assert ("is not below 1/960" in capsys.readouterr().out) == said
+
+
+@pytest.mark.parametrize("multiplier, target", [(0.27, 118.0), (5.0, 1.0)])
+def test_the_figure_under_poisson_sampling_is_computed_whatever_the_target(multiplier, target, capsys):
+    monitor = RDPMonitor(COUNT, ROWS, target_delta=None, target_eps=target, max_delta=0.5, per_print_times=8)
+    model = model_of(dense(), multiplier)
+    model.train(2, partition(), callbacks=[monitor])
+    figure = privacy_spent_delta(model.ledger.entries, target, assume="poisson").delta
+    assert f"with Poisson sampling it would be delta {figure:.4g} (assumption" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("data, units, advice", [
+    (poisson, None, "raise the noise multiplier"),
+    (partition, None, "raise the noise multiplier, use PoissonSampler"),
+    (partition, 4, "raise the noise multiplier, use micro_batches=None, use PoissonSampler")])
+def test_no_advice_to_do_what_is_done_already(data, units, advice, capsys):
+    monitor = RDPMonitor(max_eps=None, per_print_times=8, **DATA)
+    model_of(dense(), 0.2, micro_batches=units).train(1, data(), callbacks=[monitor])
+    assert f"This is next to no protection: {advice}\n" in capsys.readouterr().out
+
+
+def test_what_was_spent_before_takes_its_part_of_the_suggestion():
+    network = dense()
+    model_of(network, 3.0).train(2, poisson())
+    monitor = RDPMonitor(max_eps=2.0, **DATA)
+    fresh = RDPMonitor(initial_noise_multiplier=3.0, noise_decay_mode=None, max_eps=2.0, **DATA).max_epoch_suggest()
+    model = model_of(network, 3.0)
+    model.train(1, poisson(), callbacks=[monitor])
+    assert monitor.max_epoch_suggest() == fresh - 2 == monitor.epochs_left() + 1
+
+
+@pytest.mark.parametrize("data", [poisson, partition])
+def test_a_budget_for_some_epochs_suggests_these_epochs(data):
+    dataset = data()
+    network = dense()
+    model = DPModel.for_budget(3.0, 1e-5, 4, dataset, network=network, loss_fn=loss_fn(),
+                               optimizer=nn.SGD(network.trainable_params(), 0.1))
+    monitor = RDPMonitor(max_eps=3.0, **DATA)
+    model.train(1, dataset, callbacks=[monitor])
+    assert monitor.max_epoch_suggest() == 4
+
+
+def test_the_progress_line_ends_without_steps_that_are_left(capsys):
+    monitor = RDPMonitor(max_eps=5.0, per_print_times=100, **DATA)
+    model_of(dense(), 2.0).train(1, poisson(), callbacks=[monitor, PrivacyProgress(monitor, refresh=2)])
+    last = capsys.readouterr().err.replace("\r", "\n").strip().splitlines()[-1]
+    assert "of 5" in last and "left" not in last and "8/8" in last
+
+
+def test_a_single_step_left_is_said_in_the_singular(monkeypatch):
+    monitor = RDPMonitor(initial_noise_multiplier=2.0, noise_decay_mode=None, max_eps=1.2, **DATA)
+    monkeypatch.setattr(monitor, "steps_left", lambda: 1)
+    assert monitor.summary().endswith("of 1.2, 1 step left")
+
+
+def test_evaluation_is_neither_counted_nor_printed(capsys):
+    network = dense()
+    monitor = RDPMonitor(max_eps=30.0, stop_at_budget=True, per_print_times=1, **DATA)
+    model = model_of(network, 2.0, metrics={"accuracy"})
+    model.fit(1, partition(), partition(), callbacks=[monitor])
+    assert capsys.readouterr().out.count("epoch:") == model.ledger.steps
+    alone = RDPMonitor(max_eps=None, **DATA)
+    plain = Model(network, loss_fn(), nn.SGD(network.trainable_params(), 0.1), metrics={"accuracy"})
+    plain.fit(1, partition(), partition(), callbacks=[alone])
+    assert alone.ledger.steps == 8
