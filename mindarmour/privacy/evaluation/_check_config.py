@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Union
 
 import numpy as np
 
@@ -137,7 +137,7 @@ _RULES = {
 }
 
 
-def verify_config_params(attack_config):
+def verify_config_params(attack_config: Union[list, tuple]) -> None:
     """Check the configuration of `MembershipInference.train`.
 
     Args:
@@ -160,7 +160,7 @@ def verify_config_params(attack_config):
         _verify_params(method_of(config), config["params"])
 
 
-def method_of(config):
+def method_of(config: dict) -> str:
     """The method's name in lower case."""
     method = _validate.instance("method", config["method"], str).lower()
     if method not in _RULES:
@@ -182,12 +182,12 @@ def _verify_params(method, params):
                 raise ValueError(f"params[{name!r}] of '{method}' must each be {text}, but got {value!r}.")
 
 
-def plain_values(candidates):
+def plain_values(candidates: Iterable) -> list:
     """Candidates as a list, NumPy scalars as Python values."""
     return [value.item() if isinstance(value, np.generic) else value for value in candidates]
 
 
-def grid_of(method, params):
+def grid_of(method: str, params: dict) -> list[dict]:
     """Parameter grids for scikit-learn: what its installed version no longer accepts is translated.
 
     Returns:

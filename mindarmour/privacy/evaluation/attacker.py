@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
+
+import numpy as np
 
 from mindarmour.privacy.evaluation._check_config import grid_of, method_of
 from mindarmour.utils import _validate
@@ -10,7 +13,7 @@ _FOLDS = 3
 _FOREST_DRAWS = 7
 
 
-def _get_attack_model(features, labels, config, n_jobs=-1):
+def _get_attack_model(features: np.ndarray, labels: np.ndarray, config: dict, n_jobs: int = -1) -> Any:
     """The best classifier of a parameter search, fitted on all of the data.
 
     Args:
@@ -30,7 +33,7 @@ def _get_attack_model(features, labels, config, n_jobs=-1):
     return _fit_quietly(search, features, labels)
 
 
-def refitted(search, features, labels):
+def refitted(search: Any, features: np.ndarray, labels: np.ndarray) -> Any:
     """The classifier that a search chose, fitted on other data."""
     from sklearn.base import clone
     return _fit_quietly(clone(search.best_estimator_), features, labels)
@@ -45,7 +48,7 @@ def _fit_quietly(estimator, features, labels):
         return estimator.fit(features, labels)
 
 
-def search_of(method, params, num_records, n_jobs):
+def search_of(method: str, params: dict, num_records: int, n_jobs: int) -> Any:
     """Unfitted parameter search over a standardising pipeline."""
     from sklearn.model_selection import GridSearchCV, ParameterGrid, RandomizedSearchCV, StratifiedKFold
     from sklearn.pipeline import Pipeline

@@ -1,6 +1,8 @@
 """White-box inversion: find the images whose features under a known network are the ones observed."""
 from __future__ import annotations
 
+from typing import Optional, Union
+
 import numpy as np
 from mindspore import Tensor, nn, ops
 
@@ -128,13 +130,15 @@ class ImageInversionAttack:
         (2, 1, 8, 8)
     """
 
-    def __init__(self, network, input_shape, input_bound, loss_weights=(1, 0.2, 5)):
+    def __init__(self, network: nn.Cell, input_shape: tuple, input_bound: Union[list, tuple],
+                 loss_weights: Union[list, tuple] = (1, 0.2, 5)) -> None:
         self._network = check.instance("network", network, nn.Cell)
         self._shape = check_input_shape(input_shape)
         self._bound = check_bound(input_bound)
         self._weights = check_weights(loss_weights)
 
-    def generate(self, target_features, iters=100, *, method="adam", lr=None, seed=None):
+    def generate(self, target_features: np.ndarray, iters: int = 100, *, method: str = "adam",
+                 lr: Optional[float] = None, seed: Optional[int] = None) -> np.ndarray:
         """Images whose features are close to the target.
 
         Args:
@@ -181,7 +185,8 @@ class ImageInversionAttack:
             raise ValueError("target_features must be finite, but hold NaN or infinity.")
         return target.astype(np.float32)
 
-    def evaluate(self, original_images, inversion_images, labels=None, new_network=None):
+    def evaluate(self, original_images: np.ndarray, inversion_images: np.ndarray,
+                 labels: Optional[np.ndarray] = None, new_network: Optional[nn.Cell] = None) -> Evaluation:
         """How close the images came.
 
         Args:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Optional, Union
 
 import mindspore as ms
 
@@ -11,7 +12,7 @@ from mindarmour.utils.files import replacing
 SUFFIX = ".ckpt"
 
 
-def checkpoint_folder(path, default):
+def checkpoint_folder(path: Union[str, Path, None], default: str) -> Path:
     """Folder to save in: that of a file, a folder itself, or the default for '' and None."""
     if not path:
         return Path(default)
@@ -19,7 +20,7 @@ def checkpoint_folder(path, default):
     return path.parent if path.suffix == SUFFIX else path
 
 
-def checkpoint_file(path):
+def checkpoint_file(path: Union[str, Path, None]) -> Optional[Path]:
     """The file to load if `path` names one, else None."""
     if not path:
         return None
@@ -27,7 +28,7 @@ def checkpoint_file(path):
     return Path(path) if Path(path).suffix == SUFFIX else None
 
 
-def save_cell(cell, path):
+def save_cell(cell: ms.nn.Cell, path: Union[str, Path]) -> Path:
     """Save the cell's weights as a checkpoint, through a temporary file."""
     path = Path(path)
     with replacing(path) as temporary:
@@ -35,7 +36,7 @@ def save_cell(cell, path):
     return path
 
 
-def load_cell(cell, path):
+def load_cell(cell: ms.nn.Cell, path: Union[str, Path]) -> None:
     """Load a checkpoint into the cell; every weight must be in the file, with its shape.
 
     Raises:

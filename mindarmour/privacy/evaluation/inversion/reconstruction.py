@@ -2,8 +2,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Optional, Union
 
 import numpy as np
 from scipy.special import softmax
@@ -35,12 +37,12 @@ class Metric:
     baseline: np.ndarray
 
     @property
-    def mean(self):
+    def mean(self) -> float:
         """Mean over the images."""
         return float(self.values.mean())
 
     @property
-    def baseline_mean(self):
+    def baseline_mean(self) -> float:
         """Mean over the random pairs, NaN without any."""
         return float(self.baseline.mean()) if self.baseline.size else math.nan
 
@@ -70,14 +72,14 @@ class ReconstructionReport:
         return name in self.metrics
 
     @property
-    def outcome(self):
+    def outcome(self) -> str:
         """'recognisable' if at least half of the images pass, 'unrecognisable' if none, else 'partly'."""
         share = self.recognised.mean()
         if share == 0:
             return "unrecognisable"
         return "recognisable" if share >= 0.5 else "partly recognisable"
 
-    def summary(self):
+    def summary(self) -> str:
         """The metrics as a small table, baseline beside value, and the outcome."""
         lines = [f"{'metric':<14}{'mean':>10}{'random pair':>14}"]
         for name, metric in self.metrics.items():
@@ -86,14 +88,14 @@ class ReconstructionReport:
         lines.append(f"{self.outcome}: {count} of {len(self.recognised)} images")
         return "\n".join(lines)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Plain numbers, ready for JSON; an infinite or missing mean becomes None."""
         metrics = {name: {"mean": _finite(metric.mean), "random_pair": _finite(metric.baseline_mean)}
                    for name, metric in self.metrics.items()}
         return {"metrics": metrics, "outcome": self.outcome, "images": len(self.recognised),
                 "recognised": int(self.recognised.sum())}
 
-    def save_figure(self, path, *, title="", most=10):
+    def save_figure(self, path: Union[str, Path], *, title: str = "", most: int = 10) -> Path:
         """Draw originals, reconstructions and differences as three rows of a picture.
 
         Args:
@@ -149,7 +151,7 @@ def _distances(originals, others, data_range):
             "correlation": np.array([_correlation(a, b) for a, b in pairs])}
 
 
-def random_pairs(originals, references, seed=0):
+def random_pairs(originals: np.ndarray, references: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Indices (original, reference) of pairs of different images, all of them or a fixed random choice."""
     distinct = np.array([[not np.array_equal(a, b) for b in references] for a in originals])
     first, second = np.nonzero(distinct)
@@ -191,7 +193,9 @@ def _recognised(metrics):
     return _beats(metrics["ssim"], RECOGNISABLE_SSIM) | _beats(metrics["correlation"], RECOGNISABLE_CORRELATION)
 
 
-def reconstruction_report(original, reconstructed, *, data_range, labels=None, network=None, references=None):
+def reconstruction_report(original: np.ndarray, reconstructed: np.ndarray, *, data_range: float,
+                          labels: Optional[np.ndarray] = None, network: Optional[Callable] = None,
+                          references: Optional[np.ndarray] = None) -> ReconstructionReport:
     """Measure reconstructions, each metric beside its random-pair baseline.
 
     The baseline is the metric between each original and other real images: what an attack reaches that knows

@@ -6,6 +6,7 @@ halves run under PyNative whatever the mode is, and the mode is restored.
 """
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import mindspore as ms
@@ -15,7 +16,7 @@ from mindarmour.utils import _validate as check
 
 
 @contextmanager
-def pynative_mode():
+def pynative_mode() -> Iterator[None]:
     """Run under PyNative, then return to the mode from before."""
     mode = ms.get_context("mode")
     if mode == ms.PYNATIVE_MODE:
@@ -28,7 +29,7 @@ def pynative_mode():
         ms.set_context(mode=mode)
 
 
-def find_layer(network, split_layer):
+def find_layer(network: nn.Cell, split_layer: str) -> nn.Cell:
     """The child cell of that name.
 
     Raises:
@@ -114,7 +115,7 @@ class _HookedTail(_Hooked):
         return output
 
 
-def head_of(network, split_layer):
+def head_of(network: nn.Cell, split_layer: str) -> Callable[[Tensor], Tensor]:
     """Function from images to the output of the layer `split_layer`.
 
     Raises:
@@ -128,7 +129,7 @@ def head_of(network, split_layer):
     return _HookedHead(network, split_layer)
 
 
-def tail_of(network, split_layer):
+def tail_of(network: nn.Cell, split_layer: str) -> Callable[[Tensor, Tensor], Tensor]:
     """Function from (feature, images) to the network's output, where only the feature decides.
 
     The images lend their shape to the layers before the split, which are not part of the tail.
@@ -144,7 +145,7 @@ def tail_of(network, split_layer):
     return _HookedTail(network, split_layer)
 
 
-def checked_output(half, network, split_layer, *inputs):
+def checked_output(half: Callable, network: nn.Cell, split_layer: str, *inputs: Tensor) -> Tensor:
     """Output of a half, once, with one clear error where the network's own protocol does not know the layer.
 
     Raises:

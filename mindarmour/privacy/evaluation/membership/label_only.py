@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from mindarmour.privacy.evaluation.membership.attack_result import AttackResult
 from mindarmour.privacy.evaluation.membership.score_attacks import checked_signals, result_of
+from mindarmour.privacy.evaluation.membership.signals import Signals
 
 
 class LabelOnlyAttack:
@@ -18,7 +20,7 @@ class LabelOnlyAttack:
         Choquette-Choo et al. 2021, "Label-only membership inference attacks", section 3.2 (data augmentation).
     """
 
-    def __call__(self, signals):
+    def __call__(self, signals: Signals) -> AttackResult:
         """Attack `signals` (Signals with views) and return an `AttackResult`."""
         checked_signals(signals)
         if signals.views is None:

@@ -1,9 +1,13 @@
 """Membership by quantile regression: one regression instead of shadow models."""
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from mindarmour.privacy.evaluation.membership.attack_result import AttackResult
 from mindarmour.privacy.evaluation.membership.score_attacks import BLACK_BOX, checked_signals, just_above, result_of
+from mindarmour.privacy.evaluation.membership.signals import Signals
 from mindarmour.utils import _validate
 
 _FOLDS = 4
@@ -30,12 +34,13 @@ class QuantileAttack:
         Bertran et al. 2023, "Scalable membership inference attacks via quantile regression", section 3.
     """
 
-    def __init__(self, alpha=0.01, method="gaussian", seed=0):
+    def __init__(self, alpha: float = 0.01, method: str = "gaussian", seed: int = 0) -> None:
         self.alpha = _validate.real("alpha", alpha, low=0, high=1)
         self.method = _validate.choice("method", method, ("gaussian", "quantile"))
         self.seed = _validate.integer("seed", seed, low=0)
 
-    def __call__(self, signals, public, features, public_features):
+    def __call__(self, signals: Signals, public: Signals, features: np.ndarray,
+                 public_features: np.ndarray) -> AttackResult:
         """Attack.
 
         Args:
@@ -65,7 +70,7 @@ class QuantileAttack:
                          alpha=self.alpha, method=self.method,
                          threat_model=BLACK_BOX + ", and has public non-members")
 
-    def _fit(self, inputs, targets):
+    def _fit(self, inputs: np.ndarray, targets: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
         """Function (inputs, margins) -> scores."""
         if self.method == "quantile":
             bound = self._regressor(loss="quantile", quantile=1 - self.alpha).fit(inputs, targets)
@@ -85,7 +90,7 @@ class QuantileAttack:
         return HistGradientBoostingRegressor(random_state=self.seed, **settings)
 
 
-def margin(signals):
+def margin(signals: Signals) -> np.ndarray:
     """z_y - max of the other logits [n]."""
     index = signals.labels[:, None]
     others = signals.logits.copy()
@@ -93,7 +98,7 @@ def margin(signals):
     return np.take_along_axis(signals.logits, index, axis=1)[:, 0] - others.max(axis=1)
 
 
-def _with_labels(name, features, signals):
+def _with_labels(name: str, features: np.ndarray, signals: Signals) -> np.ndarray:
     array = np.asarray(features, np.float64)
     if array.ndim < 2 or len(array) != len(signals):
         raise ValueError(f"{name} must have one row per record, shape [{len(signals)}, ...], but got {array.shape}.")

@@ -3,11 +3,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 import zipfile
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional, Union
 
 import numpy as np
 from tqdm import tqdm
@@ -47,7 +49,7 @@ class CostEstimate:
     seconds: Optional[float]
     disk_bytes: Optional[int]
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.seconds_per_model is None or self.disk_bytes is None:
             return f"{self.models_to_train} models to train; the first one tells the time and space per model"
         return (f"{self.models_to_train} models to train, {self.seconds_per_model:.1f} s each: about "
@@ -100,8 +102,9 @@ class ShadowModels:
         True
     """
 
-    def __init__(self, train_fn, dataset, num_models=16, seed=0, cache_dir="shadow_models", *, population=None,
-                 augmentations=(), tag="", batch_size=256):
+    def __init__(self, train_fn: Callable, dataset: Any, num_models: int = 16, seed: int = 0,
+                 cache_dir: Union[str, os.PathLike] = "shadow_models", *, population: Any = None,
+                 augmentations: Sequence[Callable] = (), tag: str = "", batch_size: int = 256) -> None:
         if not callable(train_fn):
             raise TypeError(f"train_fn must be a function (inputs, labels, seed) -> model, but got "
                             f"{type(train_fn).__name__}.")
@@ -144,7 +147,7 @@ class ShadowModels:
             raise ValueError(f"cache_dir '{self._folder}' holds shadow models with another {name} ({found.get(name)!r} "
                              f"there, {plan[name]!r} here). Use another cache_dir, or delete the folder to start anew.")
 
-    def fit(self, *, progress=True):
+    def fit(self, *, progress: bool = True) -> ShadowModels:
         """Train what is missing and return self.
 
         Args:
@@ -164,7 +167,7 @@ class ShadowModels:
                     bar.write(f"Shadow models: {self.cost_estimate()}.")
         return self
 
-    def _train_one(self, index):
+    def _train_one(self, index: int) -> None:
         start = time.perf_counter()
         chosen = self.keep[index]
         model = self._train_fn(self._inputs[chosen], self.labels[chosen], self._model_seed(index))
@@ -173,23 +176,23 @@ class ShadowModels:
             outputs["population"] = self._outputs(model, self._population[0])
         save_npz(self._file(index), {**outputs, "keep": chosen, "seconds": np.float64(time.perf_counter() - start)})
 
-    def _outputs(self, model, inputs):
+    def _outputs(self, model: Any, inputs: np.ndarray) -> np.ndarray:
         queries = predict_queries(model, inputs, self._augmentations, batch_size=self._batch_size,
                                   classes=self._classes)
         outputs = checked_outputs("outputs of train_fn's model", queries, ndim=3)
         return require_classes("outputs of train_fn's model", outputs, self._classes).astype(np.float32)
 
-    def _model_seed(self, index):
+    def _model_seed(self, index: int) -> int:
         return int(np.random.SeedSequence([self._seed, index]).generate_state(1)[0] >> 1)
 
-    def _file(self, index):
+    def _file(self, index: int) -> Path:
         return self._folder / f"shadow_{index:04d}.npz"
 
-    def missing(self):
+    def missing(self) -> list[int]:
         """Numbers of the models that are not on disk yet; unreadable files count as missing."""
         return [index for index in range(self.num_models) if not self._is_readable(index)]
 
-    def _is_readable(self, index):
+    def _is_readable(self, index: int) -> bool:
         path = self._file(index)
         if not path.exists():
             return False
@@ -200,7 +203,7 @@ class ShadowModels:
             LogUtil.get_instance().warn(_TAG, "'%s' cannot be read and will be trained again.", path)
             return False
 
-    def cost_estimate(self):
+    def cost_estimate(self) -> CostEstimate:
         """`CostEstimate` of what `fit` still has to do, from the models trained so far."""
         missing = self.missing()
         done = sorted(set(range(self.num_models)) - set(missing))
@@ -210,16 +213,16 @@ class ShadowModels:
         size = int(np.mean([self._file(index).stat().st_size for index in done])) * self.num_models
         return CostEstimate(len(missing), seconds, seconds * len(missing), size)
 
-    def _read(self, index, name):
+    def _read(self, index: int, name: str) -> np.ndarray:
         with np.load(self._file(index), allow_pickle=False) as file:
             return file[name]
 
-    def logits(self, index):
+    def logits(self, index: int) -> np.ndarray:
         """Outputs of one model on all records [n, 1 + views, classes]."""
         self._require_fitted()
         return self._read(index, "logits")
 
-    def population_logits(self, index):
+    def population_logits(self, index: int) -> np.ndarray:
         """Outputs of one model on the population [m, 1 + views, classes]."""
         self._require_fitted()
         if self._population is None:
@@ -228,11 +231,11 @@ class ShadowModels:
         return self._read(index, "population")
 
     @property
-    def population_labels(self):
+    def population_labels(self) -> Optional[np.ndarray]:
         """True classes of the population [m], None without one."""
         return None if self._population is None else self._population[1]
 
-    def signals(self, index, ids=None):
+    def signals(self, index: int, ids: Optional[np.ndarray] = None) -> Signals:
         """`Signals` of one shadow model in the place of the audited one.
 
         Args:
@@ -246,13 +249,14 @@ class ShadowModels:
         return Signals(outputs[:, 0], self.labels[ids], self.keep[index, ids], ids,
                        outputs[:, 1:] if self._augmentations else None)
 
-    def population_signals(self, index):
+    def population_signals(self, index: int) -> Signals:
         """`Signals` of one shadow model on the population, all of them non-members."""
         outputs = self.population_logits(index)
         return Signals(outputs[:, 0], self._population[1], np.zeros(len(outputs), bool),
                        views=outputs[:, 1:] if self._augmentations else None)
 
-    def statistics(self, statistic, signals, *, exclude=(), minimum=2):
+    def statistics(self, statistic: Callable, signals: Signals, *, exclude: Iterable[int] = (),
+                   minimum: int = 2) -> tuple[np.ndarray, np.ndarray]:
         """A statistic of each shadow model on the audited records.
 
         Args:
@@ -272,7 +276,8 @@ class ShadowModels:
             rows.append(statistic(self.logits(index)[signals.ids, :queries], signals.labels))
         return np.stack(rows), self.keep[chosen][:, signals.ids]
 
-    def population_statistics(self, statistic, population, *, exclude=(), minimum=2):
+    def population_statistics(self, statistic: Callable, population: Signals, *, exclude: Iterable[int] = (),
+                              minimum: int = 2) -> np.ndarray:
         """As `statistics`, on the population, which no model trained on: [models, m, queries]."""
         chosen = self._chosen(exclude, minimum)
         known = self.population_labels
@@ -284,7 +289,7 @@ class ShadowModels:
         return np.stack([statistic(self.population_logits(index)[:, :queries], population.labels)
                          for index in chosen])
 
-    def _chosen(self, exclude, minimum):
+    def _chosen(self, exclude: Iterable[int], minimum: int) -> list[int]:
         self._require_fitted()
         excluded = {_validate.integer("exclude", index, low=0, high=self.num_models - 1) for index in exclude}
         chosen = [index for index in range(self.num_models) if index not in excluded]
@@ -293,15 +298,15 @@ class ShadowModels:
                              f"{len(chosen)} of {self.num_models} are left. Train more shadow models.")
         return chosen
 
-    def _require_fitted(self):
+    def _require_fitted(self) -> None:
         if self._missing_files():
             raise ValueError(f"ShadowModels must be trained before an attack, but {len(self._missing_files())} of "
                              f"{self.num_models} models are missing in '{self._folder}'. Call fit() first.")
 
-    def _missing_files(self):
+    def _missing_files(self) -> list[int]:
         return [index for index in range(self.num_models) if not self._file(index).exists()]
 
-    def _check_audited(self, signals):
+    def _check_audited(self, signals: Signals) -> None:
         _validate.instance("signals", signals, Signals)
         if signals.ids.min() < 0 or signals.ids.max() >= len(self.labels):
             raise ValueError(f"ids of the signals must be positions in the data set of the shadow models, 0 to "
@@ -316,7 +321,7 @@ class ShadowModels:
             raise ValueError(f"signals must hold the augmented views of the shadow models ({views - 1}) or none, but "
                              f"hold {signals.queries.shape[1] - 1}.")
 
-    def split(self, seed):
+    def split(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Random halves of all records for one more model, such as the audited one.
 
         Returns:
@@ -327,11 +332,11 @@ class ShadowModels:
         half = len(order) // 2
         return np.sort(checked_ids(order[:half], half)), np.sort(order[half:])
 
-    def subset(self, ids):
+    def subset(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Arrays (inputs, labels) of some records."""
         return self._inputs[ids], self.labels[ids]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"ShadowModels({self.num_models} models, {len(self.labels)} records, {asdict(self.cost_estimate())})"
 
 
@@ -354,7 +359,7 @@ def balanced_halves(num_models: int, num_records: int, seed: int) -> np.ndarray:
     return ranks < num_models // 2
 
 
-def fingerprint(inputs, labels):
+def fingerprint(inputs: np.ndarray, labels: np.ndarray) -> str:
     """Short hash of the shapes, types and values of arrays."""
     digest = hashlib.sha256()
     for array in (np.ascontiguousarray(inputs), np.ascontiguousarray(labels)):
