@@ -24,10 +24,17 @@ from mindarmour.privacy.diff_privacy.grads.ghost.row_copies import put_rows
 from mindarmour.privacy.diff_privacy.grads.ghost.row_losses import OwnLoss, WeightedLoss
 from mindarmour.privacy.diff_privacy.grads.ghost.sites import Survey
 from mindarmour.privacy.diff_privacy.grads.network_copy import copy_network
-from mindarmour.privacy.diff_privacy.grads.rows import different_rows, poison_like, poisoned, separating_sets
+from mindarmour.privacy.diff_privacy.grads.rows import (
+    different_rows,
+    lonely_sets,
+    poison_like,
+    poisoned,
+    separating_sets,
+)
 from mindarmour.privacy.errors import UnsupportedLayerError
 
 _FEW = 3
+_ALONG = np.array([np.nan, np.inf], np.float32)  # where the rows lie along the last axis, one for the whole
 _FIX = ("Let every row be computed from itself alone (no statistics, sorting or shuffling over the batch axis, no loss "
         "that divides by a sum over the batch); or take engine='vmap' or 'loop', which ask for each row by itself.")
 
@@ -42,7 +49,7 @@ def refuse_if_rows_mix(network: nn.Cell, loss_fn: Optional[nn.Cell], found: Surv
         columns (tuple[Tensor]): A batch of real rows.
     """
     rows = columns[0].shape[0]
-    sets = separating_sets(rows)
+    sets = np.concatenate([separating_sets(rows), lonely_sets(rows)])
     _refuse_mixing_forward(network, loss_fn, found.for_rows(rows), columns, sets)
     few = different_rows(columns, _FEW)
     _refuse_mixing_gradients(network, loss_fn, found, few, np.eye(_FEW, dtype=bool))
@@ -62,6 +69,7 @@ class _Ward:
     def __init__(self, rows):
         self.rows = rows
         self.poison = np.zeros(rows, bool)
+        self.turn = 0
         self._marks = {}
 
     def look(self, place, value, axis):
@@ -78,7 +86,8 @@ class _Ward:
         shape = [1] * value.ndim
         shape[axis] = value.shape[axis]
         mask = np.repeat(self.poison, value.shape[axis] // self.rows).reshape(shape)
-        poison = Tensor(poison_like(value.shape) if axis != value.ndim - 1 else np.float32(np.nan), value.dtype)
+        poison = poison_like(value.shape, self.turn) if axis != value.ndim - 1 else np.roll(_ALONG, self.turn)[0]
+        poison = Tensor(poison, value.dtype)
         return ops.where(Tensor(mask), poison, value)
 
 
@@ -142,7 +151,7 @@ def _refuse_mixing_forward(network, loss_fn, found, columns, sets):
         loss, by_row = WeightedLoss(probed, loss_fn, found.row_loss, found.rows), found.row_loss is not None
     weights = ops.ones(found.rows, ms.float32)
     for turn, poison in enumerate([ward.poison, *sets]):
-        ward.poison = poison
+        ward.poison, ward.turn = poison, turn
         for copied, value in zip(copies, values):
             copied.set_data(ward.poisoned(Tensor(value), 0))
         given = poisoned(columns, poison, turn) if turn else columns
@@ -158,7 +167,7 @@ def _refuse_mixing_gradients(network, loss_fn, found, columns, sets):
     axes = (*found.axes, *(0 for _ in found.raw))
     weights, ward = ops.ones(rows, ms.float32), _Ward(rows)
     for turn, poison in enumerate([ward.poison, *sets, *sets[:2]]):
-        ward.poison = poison
+        ward.poison, ward.turn = poison, turn
         given = poisoned(columns, poison, turn) if turn else columns
         _, readings = engine.backward(weights, *given)
         with _named(network, {}):

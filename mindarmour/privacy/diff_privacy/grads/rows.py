@@ -11,6 +11,7 @@ from mindspore import Tensor
 # Row by row these pass every operator in a way of their own: a ReLU turns NaN into 0 and keeps infinity, a maximum
 # over other rows hides -infinity, a minimum hides infinity, and none of them hides NaN from a sum.
 _POISON = np.array([np.nan, np.inf, -np.inf], np.float32)
+_LONELY = 6
 
 
 def few_rows(columns: tuple, rows: int) -> tuple:
@@ -78,15 +79,23 @@ def poisoned(columns: tuple, poison: np.ndarray, turn: int) -> tuple:
     return tuple(_like(column, _poisoned(column.asnumpy(), poison, turn)) for column in columns)
 
 
-def poison_like(shape: tuple) -> np.ndarray:
-    """NaN, infinity and -infinity in turn, float32, of a shape that broadcasts over `shape` along its last axis."""
-    return np.resize(_POISON, shape[-1] if shape else 1)
+def lonely_sets(rows: int) -> np.ndarray:
+    """Sets of all rows but one, bool [sets, rows], for a few rows: what several rows share shows only without them all.
+
+    A minimum that two rows attain, for one, stays where either is poisoned.
+    """
+    return ~np.eye(rows, dtype=bool)[:_LONELY if rows > 1 else 0]
+
+
+def poison_like(shape: tuple, turn: int) -> np.ndarray:
+    """NaN, infinity and -infinity by turns, float32, of a shape that broadcasts over `shape` along its last axis."""
+    return np.resize(np.roll(_POISON, turn), shape[-1] if shape else 1)
 
 
 def _poisoned(array, poison, turn):
     changed = array.copy()
     if array.dtype.kind == "f":
-        changed[poison] = np.resize(_POISON, array.shape[1:]).astype(array.dtype)
+        changed[poison] = np.resize(np.roll(_POISON, turn), array.shape[1:]).astype(array.dtype)
     elif array.dtype.kind == "b":
         changed[poison] = ~array[poison]
     elif turn % 3 == 0:
