@@ -47,6 +47,10 @@ class CanaryRecords:
         rows = self._records.rows(numbers % len(self._records))
         return [[np.asarray(canary), *row] for canary, row in zip(self._canary(numbers), rows)]
 
+    def stored(self) -> CanaryRecords:
+        """The records and canaries before any `map`."""
+        return CanaryRecords(self._records.stored(), self._count)
+
     def mapped(self, operations: Any, *arguments: Any, **options: Any) -> CanaryRecords:
         """See `ArrayRecords.mapped`."""
         return CanaryRecords(self._records.mapped(operations, *arguments, **options), self._count)
