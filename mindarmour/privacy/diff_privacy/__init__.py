@@ -15,6 +15,7 @@ from mindarmour.privacy.diff_privacy.noise.mechanisms import (
     NoiseMechanismsFactory,
 )
 from mindarmour.privacy.diff_privacy.optimizer.optimizer import DPOptimizerClassFactory
+from mindarmour.privacy.diff_privacy.sampling.convert import convert_to_mindrecord
 from mindarmour.privacy.diff_privacy.sampling.samplers import (
     BallsInBinsSampler,
     FixedSizeSampler,
@@ -49,6 +50,7 @@ __all__ = [
     "ZCDPMonitor",
     "augmented_views",
     "clipped_gradient_fn",
+    "convert_to_mindrecord",
     "random_flip",
     "random_shift",
     "replace_batch_norm",
