@@ -67,7 +67,7 @@ class AmortizedAccountant:
     """
 
     def __init__(self, total_examples: int) -> None:
-        self._total = _validate.integer("total_examples", total_examples, low=1)
+        self.total_examples = _validate.integer("total_examples", total_examples, low=1)
         self._squares = self._delta = 0.0
 
     def accumulate_privacy_spending(self, eps_delta: Optional[Sequence[float]], sigma: float,
@@ -80,8 +80,10 @@ class AmortizedAccountant:
             num_examples (int): Expected examples of the step, at most total_examples.
         """
         eps, delta = _pair(eps_delta)
-        rate = _rate(num_examples, self._total)
-        self._squares += math.log1p(rate * math.expm1(eps)) ** 2
+        rate = _rate(num_examples, self.total_examples)
+        # ln(1 + q (e^eps - 1)), where e^eps may overflow
+        amplified = math.log1p(rate * math.expm1(eps)) if eps < 1 else eps + math.log(rate + (1 - rate) * math.exp(-eps))
+        self._squares += amplified ** 2
         self._delta += rate * delta
 
     def get_privacy_spent(self, target_eps: Optional[float] = None,
@@ -137,7 +139,7 @@ class GaussianMomentsAccountant:
     """
 
     def __init__(self, total_examples: int, moment_orders: int = 32) -> None:
-        self._total = _validate.integer("total_examples", total_examples, low=1)
+        self.total_examples = _validate.integer("total_examples", total_examples, low=1)
         self._orders = np.arange(1, _validate.integer("moment_orders", moment_orders, low=1) + 1) + 1.0
         self._rdp = np.zeros(len(self._orders))
         self._curves = {}
@@ -151,7 +153,7 @@ class GaussianMomentsAccountant:
             sigma (float): Noise multiplier of the step, above 0.
             num_examples (int): Expected examples of the step, at most total_examples.
         """
-        step = _rate(num_examples, self._total), _validate.real("sigma", sigma, low=0)
+        step = _rate(num_examples, self.total_examples), _validate.real("sigma", sigma, low=0)
         if step not in self._curves:
             self._curves[step] = rdp_sampled_gaussian(*step, self._orders)
         self._rdp += self._curves[step]

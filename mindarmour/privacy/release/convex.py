@@ -8,17 +8,27 @@ References:
     Chaudhuri, Monteleoni, Sarwate 2011, "Differentially private empirical risk minimization", sections 3.4.1,
     3.4.2.
 """
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Callable
+from typing import Any, Callable
 
 import numpy as np
+from mindspore import nn
 from scipy.special import expit
 
-from mindarmour.privacy.release.local import clipped_records
+from mindarmour.privacy.release.inputs import as_floats, clipped_records, finite_records
+from mindarmour.privacy.release.parameters import assign
 
-_ITERATIONS = 200
+_ITERATIONS = 1000
+_BISECTIONS = 60
 # Mean gradient norm at which a point counts as the minimum; float64 reaches about 1e-15.
 GRADIENT_TOLERANCE = 1e-10
+_COARSEST = 1e-3
+
+
+class NotMinimised(RuntimeError):
+    """The minimum was not reached to the precision that the guarantee needs."""
 
 
 @dataclass(frozen=True)
@@ -32,30 +42,30 @@ class MarginLoss:
         smoothness (float): Its upper bound.
     """
 
-    value: Callable
-    slope: Callable
-    curvature: Callable
+    value: Callable[[np.ndarray], np.ndarray]
+    slope: Callable[[np.ndarray], np.ndarray]
+    curvature: Callable[[np.ndarray], np.ndarray]
     smoothness: float
 
 
-def _logistic_curvature(margin):
+def _logistic_curvature(margin: np.ndarray) -> np.ndarray:
     return expit(margin) * expit(-margin)
 
 
-def _huber_value(width, margin):
+def _huber_value(width: float, margin: np.ndarray) -> np.ndarray:
     gap = 1 + width - margin
     return np.where(gap <= 0, 0.0, np.where(gap >= 2 * width, 1 - margin, gap ** 2 / (4 * width)))
 
 
-def _huber_slope(width, margin):
+def _huber_slope(width: float, margin: np.ndarray) -> np.ndarray:
     return -np.clip((1 + width - margin) / (2 * width), 0, 1)
 
 
-def _huber_curvature(width, margin):
+def _huber_curvature(width: float, margin: np.ndarray) -> np.ndarray:
     return np.where(np.abs(1 - margin) <= width, 1 / (2 * width), 0.0)
 
 
-def margin_loss(name, huber_width):
+def margin_loss(name: str, huber_width: float) -> MarginLoss:
     """'logistic', or 'svm': the hinge loss with its corner rounded by `huber_width`."""
     if name == "logistic":
         return MarginLoss(lambda m: np.logaddexp(0, -m), lambda m: -expit(-m), _logistic_curvature, 0.25)
@@ -63,54 +73,84 @@ def margin_loss(name, huber_width):
                       lambda m: _huber_curvature(huber_width, m), 1 / (2 * huber_width))
 
 
-def minimise(loss, rows, strength, tilt):
-    """The minimum of the objective.
+def tolerance(loss: MarginLoss, reach: float, count: int, size: int) -> float:
+    """Norm of the mean gradient that `minimise` is sure to reach in float64, rounding of the gradient included.
+
+    It follows from public numbers alone, so that no refusal depends on the records.
+
+    Args:
+        loss (MarginLoss): The loss.
+        reach (float): Bound of the norm of all weights that the solver may meet.
+        count (int): Number of records.
+        size (int): Numbers of a record.
+
+    Raises:
+        ValueError: float64 is not precise enough for these settings.
+    """
+    # a margin errs by size * reach units of rounding, a sum of slopes by one unit for each
+    rounding = 2.0 ** -52 * (count + 2 * size * loss.smoothness * reach + 16)
+    goal = max(GRADIENT_TOLERANCE, 4 * rounding)
+    if not goal <= _COARSEST:
+        raise ValueError(f"regularization and huber_width must be larger, or epsilon: weights up to {reach:.3g} with a "
+                         f"curvature up to {loss.smoothness:.3g} leave {goal:.3g} of rounding in the gradient, and "
+                         f"{_COARSEST} is allowed.")
+    return goal
+
+
+def minimise(loss: MarginLoss, rows: np.ndarray, strength: float, tilt: np.ndarray,
+             goal: float = GRADIENT_TOLERANCE) -> np.ndarray:
+    """The minimum of the objective, by Newton's method with a line search on the slope.
+
+    Along each direction the slope is monotone, so the search never cycles; every step lowers the objective by a fixed
+    share of the squared gradient (it is strongly convex and smooth), whatever the records are.
 
     Args:
         loss (MarginLoss): The loss.
         rows (numpy.ndarray): y_i x_i, float64 [n, d], norms at most 1.
         strength (float): Strength of the regulariser, above 0.
         tilt (numpy.ndarray): Linear term, float64 [d].
+        goal (float): Norm of the mean gradient to certify, at least what `tolerance` says.
 
     Returns:
-        numpy.ndarray, float64 [d], with gradient norm at most n * GRADIENT_TOLERANCE, and so at most that
-        over `strength` away from the minimum.
+        numpy.ndarray, float64 [d], with gradient norm at most n * goal, and so at most that over `strength` away from
+        the minimum.
 
     Raises:
-        RuntimeError: It was not reached; nothing must be released then.
+        NotMinimised: It was not reached; nothing must be released then.
     """
     weights = np.zeros(rows.shape[1])
     gradient = _gradient(loss, rows, strength, tilt, weights)
     for _ in range(_ITERATIONS):
-        if np.linalg.norm(gradient) <= len(rows) * GRADIENT_TOLERANCE:
+        if np.linalg.norm(gradient) <= 0.75 * len(rows) * goal:  # the rest is for rounding in the gradient
             return weights
         bend = loss.curvature(rows @ weights)
         hessian = (rows * bend[:, None]).T @ rows + strength * np.eye(len(weights))
-        weights, gradient = _descend(loss, rows, strength, tilt, weights, -np.linalg.solve(hessian, gradient))
-    raise RuntimeError("The minimum was not reached to the precision that the guarantee needs, so nothing was "
-                       "released. Raise regularization.")
+        direction = -np.linalg.solve(hessian, gradient)
+        if not gradient @ direction < 0:
+            direction = -gradient / strength
+        weights, gradient = _descend(loss, rows, strength, tilt, weights, gradient, direction)
+    raise NotMinimised("The minimum was not reached to the precision that the guarantee needs, so nothing was "
+                       "released, and the ledger states an infinite epsilon. Raise regularization or huber_width.")
 
 
-def _descend(loss, rows, strength, tilt, weights, direction):
-    """One step of Newton's method, halved until the objective or its gradient falls."""
-    start = _objective(loss, rows, strength, tilt, weights)
-    gradient = _gradient(loss, rows, strength, tilt, weights)
-    length = 1.0
-    for _ in range(60):
+def _descend(loss: MarginLoss, rows: np.ndarray, strength: float, tilt: np.ndarray, weights: np.ndarray,
+             gradient: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The whole step, or the part of it where the slope along it has vanished to a tenth; and the gradient there."""
+    start = -(gradient @ direction)
+    low, length, high = 0.0, 1.0, 1.0
+    for _ in range(_BISECTIONS):
         trial = weights + length * direction
-        slope = _gradient(loss, rows, strength, tilt, trial)
-        falls = _objective(loss, rows, strength, tilt, trial) < start + 1e-4 * length * (gradient @ direction)
-        if falls or np.linalg.norm(slope) < 0.9 * np.linalg.norm(gradient):
+        found = _gradient(loss, rows, strength, tilt, trial)
+        slope = found @ direction
+        if abs(slope) <= 0.1 * start or (slope <= 0 and length == 1.0):
             break
-        length /= 2
-    return trial, slope
+        low, high = (low, length) if slope > 0 else (length, high)
+        length = (low + high) / 2
+    return trial, found
 
 
-def _objective(loss, rows, strength, tilt, weights):
-    return loss.value(rows @ weights).sum() + strength / 2 * weights @ weights + tilt @ weights
-
-
-def _gradient(loss, rows, strength, tilt, weights):
+def _gradient(loss: MarginLoss, rows: np.ndarray, strength: float, tilt: np.ndarray,
+              weights: np.ndarray) -> np.ndarray:
     return rows.T @ loss.slope(rows @ weights) + strength * weights + tilt
 
 
@@ -124,7 +164,7 @@ class LinearProblem:
         norm_bound (float): Rows of `features` are scaled down to this norm.
     """
 
-    def __init__(self, model, features, labels, norm_bound):
+    def __init__(self, model: nn.Cell, features: Any, labels: Any, norm_bound: float) -> None:
         self._layer = single_layer(model)
         features = _features(features, self._layer)
         signs = _signs(labels, len(features))
@@ -134,20 +174,17 @@ class LinearProblem:
         self._norm_bound = norm_bound
         self.rows = rows * signs[:, None]
 
-    def assign(self, weights):
+    def assign(self, weights: np.ndarray) -> None:
         """Write released weights into the model, in the scale of the original features."""
-        import mindspore as ms
         if self._layer.has_bias:
             weights = weights / np.sqrt(2)
-            self._layer.bias.set_data(ms.Tensor(weights[-1:], self._layer.bias.dtype))
+            assign(self._layer.bias, weights[-1:])
             weights = weights[:-1]
-        weights = weights / self._norm_bound
-        self._layer.weight.set_data(ms.Tensor(weights[None, :], self._layer.weight.dtype))
+        assign(self._layer.weight, weights[None, :] / self._norm_bound)
 
 
-def single_layer(model):
+def single_layer(model: nn.Cell) -> nn.Dense:
     """The one Dense layer of a linear model, or an error: anything else is not convex in its weights."""
-    from mindspore import nn
     if not isinstance(model, nn.Cell):
         raise TypeError(f"model must be a Cell, but got {type(model).__name__}.")
     layer = model
@@ -160,18 +197,16 @@ def single_layer(model):
     return layer
 
 
-def _features(features, layer):
-    features = np.asarray(features, np.float64)
+def _features(features: Any, layer: nn.Dense) -> np.ndarray:
+    features = as_floats("features", features)
     if features.ndim != 2 or features.shape[1] != layer.in_channels or not len(features):
         raise ValueError(f"features must have shape [n, {layer.in_channels}] for this model, n at least 1, but have "
                          f"{list(features.shape)}.")
-    if not np.isfinite(features).all():
-        raise ValueError("features must be finite, but hold NaN or infinity.")
-    return features
+    return finite_records("features", features)
 
 
-def _signs(labels, count):
-    labels = np.asarray(labels)
+def _signs(labels: Any, count: int) -> np.ndarray:
+    labels = as_floats("labels", labels)
     if labels.shape != (count,):
         raise ValueError(f"labels must have shape [{count}], one for each row of features, but have "
                          f"{list(labels.shape)}.")

@@ -19,6 +19,8 @@ def _sum_step(optimizer, noise_scale, norm_bound, sampling, ledger):
     refuse_several_ranks(type(optimizer).__name__)
     noise_scale = _validate.real("noise_scale", noise_scale, low=0)
     norm_bound = _validate.real("norm_bound", norm_bound, low=0)
+    for name, value in (("norm_bound", norm_bound), ("noise_scale * norm_bound", noise_scale * norm_bound)):
+        _validate.real(name, value, low=2.0 ** -100, high=2.0 ** 100, closed="both")  # float32 keeps its digits
     return SumStep(optimizer, NoiseGaussianRandom(norm_bound, noise_scale), sampling, ledger=ledger)
 
 

@@ -5,22 +5,28 @@ Noise can go to three places. On the output: `OutputPerturbation`. Into the obje
 one of the three that needs no convexity. A fourth place is the record itself, before anybody collects it:
 `LaplaceMechanism`, `GaussianMechanism` and `RandomizedResponse`.
 """
+from __future__ import annotations
+
 import math
+from typing import Any, Optional
 
 import numpy as np
+from mindspore import nn
 from scipy.special import log_ndtr, ndtr
 
 from mindarmour.privacy.accounting import Ledger, Sampling
 from mindarmour.privacy.accounting.curves.gaussian import mu_of_gaussian
 from mindarmour.privacy.accounting.events import FULL, REPLACE_ONE, ReleaseEvent
-from mindarmour.privacy.release.convex import GRADIENT_TOLERANCE, LinearProblem, margin_loss, minimise
+from mindarmour.privacy.release.convex import LinearProblem, NotMinimised, margin_loss, minimise, tolerance
 from mindarmour.privacy.release.local import (
     GaussianMechanism,
     LaplaceMechanism,
     RandomizedResponse,
     gaussian_event,
+    gaussian_multiplier,
 )
-from mindarmour.privacy.release.rounding import grid_step, inflated, round_to
+from mindarmour.privacy.release.rounding import grid_step, inflated, round_to, with_gaussian_noise
+from mindarmour.privacy.release.spherical import normal_steps, spherical_steps
 from mindarmour.utils import _validate
 from mindarmour.utils.secure_random import SecureStream
 
@@ -32,10 +38,10 @@ _OUTPUT_SHARE = 0.01
 
 
 class _ConvexPerturbation:
-    """Arguments that both perturbations of convex models share."""
+    """Arguments that both perturbations of convex models share, and the order of a fit."""
 
-    def __init__(self, epsilon, delta=0.0, regularization=0.01, loss="logistic", *, norm_bound=1.0,
-                 huber_width=0.5, ledger=None):
+    def __init__(self, epsilon: float, delta: float = 0.0, regularization: float = 0.01, loss: str = "logistic", *,
+                 norm_bound: float = 1.0, huber_width: float = 0.5, ledger: Optional[Ledger] = None) -> None:
         self.epsilon = _validate.real("epsilon", epsilon, low=0)
         self.delta = _validate.real("delta", delta, low=0, high=1, closed="low")
         self.regularization = _validate.real("regularization", regularization, low=0)
@@ -43,6 +49,29 @@ class _ConvexPerturbation:
         self._loss = margin_loss(loss, _validate.real("huber_width", huber_width, low=0))
         self.norm_bound = _validate.real("norm_bound", norm_bound, low=0)
         self.ledger = Ledger() if ledger is None else _validate.instance("ledger", ledger, Ledger)
+
+    def fit(self, model: nn.Cell, features: Any, labels: Any) -> nn.Cell:
+        """Set the model's parameters to what may be released, and record it.
+
+        Args:
+            model (Cell): nn.Dense(d, 1), with or without bias; the sign of its output is the prediction.
+            features (array_like): float [n, d]. A row with a NaN or an infinity counts as zeros.
+            labels (array_like): n labels, 0 and 1 or -1 and 1; which two is public.
+
+        Returns:
+            Cell, the model.
+        """
+        problem = LinearProblem(model, features, labels, self.norm_bound)
+        count, size = problem.rows.shape
+        try:
+            released = self._released(problem.rows, SecureStream())
+        except NotMinimised:
+            # whoever sees that nothing came learns something about the records
+            self.ledger.record(ReleaseEvent(math.inf, 0.0, "a fit that failed", sampling=_everybody(count)))
+            raise
+        self.ledger.record(self._event(count))
+        problem.assign(released)
+        return model
 
 
 class OutputPerturbation(_ConvexPerturbation):
@@ -68,8 +97,9 @@ class OutputPerturbation(_ConvexPerturbation):
     Raises:
         TypeError: An argument of the wrong type.
         ValueError: A budget or regularization that is not positive, an unknown loss, a model that is not
-            linear, data that does not fit it.
-        RuntimeError: The minimum could not be certified; nothing is released then.
+            linear, data of another shape, settings that float64 cannot certify.
+        RuntimeError: The minimum could not be certified; nothing is released then, and the ledger states infinity,
+            because that it failed depends on the records. Settings under which float64 might fail are refused before.
 
     References:
         Chaudhuri, Monteleoni, Sarwate 2011, "Differentially private empirical risk minimization", algorithm 1
@@ -86,32 +116,21 @@ class OutputPerturbation(_ConvexPerturbation):
         (1, 3)
     """
 
-    def fit(self, model, features, labels):
-        """Set the model's parameters to the noised minimum.
+    def sensitivity(self, count: int, size: int = 1) -> float:
+        """How far the solver's point can move when one of `count` records of `size` numbers is replaced."""
+        goal = tolerance(self._loss, 1 / self.regularization, count, size)
+        return 2 / (count * self.regularization) + 2 * goal / self.regularization
 
-        Args:
-            model (Cell): nn.Dense(d, 1), with or without bias; the sign of its output is the prediction.
-            features (array_like): float [n, d].
-            labels (array_like): n labels, 0 and 1 or -1 and 1.
+    def _released(self, rows: np.ndarray, stream: SecureStream) -> np.ndarray:
+        count, size = rows.shape
+        goal = tolerance(self._loss, 1 / self.regularization, count, size)
+        weights = minimise(self._loss, rows, count * self.regularization, np.zeros(size), goal)
+        return _noised(weights, self.sensitivity(count, size), self.epsilon, self.delta, stream)
 
-        Returns:
-            Cell, the model.
-        """
-        problem = LinearProblem(model, features, labels, self.norm_bound)
-        count, size = problem.rows.shape
-        weights = minimise(self._loss, problem.rows, count * self.regularization, np.zeros(size))
-        noised = _noised(weights, self.sensitivity(count), self.epsilon, self.delta, SecureStream())
+    def _event(self, count: int):
         if self.delta:
-            event = gaussian_event(_everybody(count), 1 / mu_of_gaussian(self.epsilon, self.delta))
-        else:
-            event = ReleaseEvent(self.epsilon, 0.0, "output perturbation", sampling=_everybody(count))
-        self.ledger.record(event)
-        problem.assign(noised)
-        return model
-
-    def sensitivity(self, count):
-        """How far the point that the solver returns can move when one of `count` records is replaced."""
-        return 2 / (count * self.regularization) + 2 * GRADIENT_TOLERANCE / self.regularization
+            return gaussian_event(_everybody(count), gaussian_multiplier(self.epsilon, self.delta))
+        return ReleaseEvent(self.epsilon, 0.0, "output perturbation", sampling=_everybody(count))
 
 
 class ObjectivePerturbation(_ConvexPerturbation):
@@ -161,78 +180,69 @@ class ObjectivePerturbation(_ConvexPerturbation):
         (1, 3)
     """
 
-    def fit(self, model, features, labels):
-        """Set the model's parameters to the minimum of the tilted objective; arguments as OutputPerturbation.fit."""
-        problem = LinearProblem(model, features, labels, self.norm_bound)
-        count, size = problem.rows.shape
-        stream = SecureStream()
-        strength = self.strength(count)
-        weights = minimise(self._loss, problem.rows, strength, self._tilt(count, size, stream))
-        distance = 2 * count * GRADIENT_TOLERANCE / strength
-        noised = _noised(weights, distance, _OUTPUT_SHARE * self.epsilon, _OUTPUT_SHARE * self.delta, stream)
-        self.ledger.record(ReleaseEvent(self.epsilon, self.delta, "objective perturbation",
-                                        sampling=_everybody(count)))
-        problem.assign(noised)
-        return model
-
-    def strength(self, count):
+    def strength(self, count: int) -> float:
         """Strength of the regulariser beside the sum of `count` losses.
 
-        As asked for, unless the curvature that one record adds would use up the budget (pure form, Chaudhuri
-        et al.) or more than half of it (Gaussian form).
+        As asked for, unless the curvature that one record adds would take more than half of the budget. With delta = 0
+        Chaudhuri et al. raise it only when all of the budget would be gone; a budget nearly gone leaves a tilt that is
+        many times larger, while raising the regulariser makes the tilt smaller and the minimum steadier.
         """
-        wanted = count * self.regularization
-        needed = self._loss.smoothness / math.expm1(self._objective_epsilon / 4)
-        if self.delta:
-            return max(wanted, needed)
-        return wanted if self._curvature_cost(wanted) < self._objective_epsilon else needed
+        return max(count * self.regularization, self._loss.smoothness / math.expm1(self._objective_epsilon / 4))
 
-    def tilt_scale(self, count):
+    def tilt_scale(self, count: int) -> float:
         """Scale of the random linear term: of its norm's Gamma law for delta = 0, else its standard deviation."""
-        left = self._objective_epsilon - self._curvature_cost(self.strength(count))
+        left = self._objective_epsilon - 2 * math.log1p(self._loss.smoothness / self.strength(count))
         if not self.delta:
             return 2 / left
         return _tilt_stddev(left, (1 - _OUTPUT_SHARE) * self.delta)
 
+    def _released(self, rows: np.ndarray, stream: SecureStream) -> np.ndarray:
+        count, size = rows.shape
+        strength = self.strength(count)
+        # a bound of the norm of the tilt that hardly any tilt exceeds
+        longest = 4 * self.tilt_scale(count) * (size + 16)
+        goal = tolerance(self._loss, (count + longest) / strength, count, size)
+        weights = minimise(self._loss, rows, strength, self._tilt(count, size, stream), goal)
+        # away from the exact minimum at the continuous tilt, of which the tilt here is a rounding
+        distance = (count * goal + grid_step(self.tilt_scale(count)) * math.sqrt(size)) / strength
+        return _noised(weights, 2 * distance, _OUTPUT_SHARE * self.epsilon, _OUTPUT_SHARE * self.delta, stream)
+
+    def _event(self, count: int) -> ReleaseEvent:
+        return ReleaseEvent(self.epsilon, self.delta, "objective perturbation", sampling=_everybody(count))
+
     @property
-    def _objective_epsilon(self):
+    def _objective_epsilon(self) -> float:
         return (1 - _OUTPUT_SHARE) * self.epsilon
 
-    def _curvature_cost(self, strength):
-        return 2 * math.log1p(self._loss.smoothness / strength)
+    def _tilt(self, count: int, size: int, stream: SecureStream) -> np.ndarray:
+        """The random linear term: continuous noise, rounded to a grid exactly."""
+        scale = self.tilt_scale(count)
+        step = grid_step(scale)
+        steps = normal_steps if self.delta else spherical_steps
+        return steps(size, scale / step, stream) * step
 
-    def _tilt(self, count, size, stream):
-        if self.delta:
-            return self.tilt_scale(count) * stream.normal(size)
-        return self.tilt_scale(count) * _spherical(size, stream)
 
-
-def _everybody(count):
+def _everybody(count: int) -> Sampling:
     return Sampling(FULL, count, count, REPLACE_ONE)
 
 
-def _spherical(size, stream):
-    """A vector with density proportional to exp(-|b|): uniform direction, norm from Gamma(size, 1)."""
-    direction = stream.normal(size)
-    return direction / np.linalg.norm(direction) * -np.log(stream.uniform(size)).sum()
+def _noised(weights: np.ndarray, sensitivity: float, epsilon: float, delta: float,
+            stream: SecureStream) -> np.ndarray:
+    """The weights on a grid, with noise for this L2 sensitivity."""
+    if delta:
+        return with_gaussian_noise(weights, sensitivity, gaussian_multiplier(epsilon, delta), len(weights), stream)
+    step = grid_step(sensitivity / epsilon)
+    scale = inflated(sensitivity, step, len(weights), 2) / step / epsilon * (1 + 2.0 ** -40)
+    return round_to(weights, step) + spherical_steps(len(weights), scale, stream) * step
 
 
-def _noised(weights, sensitivity, epsilon, delta, stream):
-    """The weights with noise for this L2 sensitivity, on a grid."""
-    base = 1 / mu_of_gaussian(epsilon, delta) if delta else 1 / epsilon
-    step = grid_step(sensitivity * base)
-    scale = inflated(sensitivity, step, len(weights), 2) * base
-    noise = stream.normal(len(weights)) if delta else _spherical(len(weights), stream)
-    return round_to(weights, step) + round_to(scale * noise, step)
-
-
-def _tilt_stddev(epsilon, delta):
+def _tilt_stddev(epsilon: float, delta: float) -> float:
     """Smallest standard deviation that satisfies the condition in ObjectivePerturbation."""
-    def excess(steps, stddev):
+    def excess(steps: int, stddev: float) -> float:
         left, slope = epsilon - 2 / stddev ** 2, steps / stddev
         return ndtr(-left / slope) - math.exp(left + slope ** 2 / 2 + log_ndtr(-left / slope - slope))
 
-    def exceeds(stddev):
+    def exceeds(stddev: float) -> bool:
         return epsilon < 2 / stddev ** 2 or excess(2, stddev) + 2 * excess(1, stddev) > delta
 
     low = high = 2 / mu_of_gaussian(epsilon, delta)

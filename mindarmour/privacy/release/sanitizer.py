@@ -1,17 +1,28 @@
 """Share a model update under differential privacy: few weights, each with noise."""
+from __future__ import annotations
+
 import math
+import re
 import warnings
+from typing import Optional, Union
 
 import numpy as np
+from mindspore import Parameter, nn
 
 from mindarmour.privacy.accounting import Ledger
 from mindarmour.privacy.accounting.events import ReleaseEvent
 from mindarmour.privacy.errors import PrivacyWarning
+from mindarmour.privacy.release.parameters import assign, values_of
 from mindarmour.privacy.release.sparse_vector import PublishedSparseVector, SparseVector
 from mindarmour.utils import _validate
 from mindarmour.utils.secure_random import SecureStream
 
 _FORMS = {"sound": SparseVector, "published": PublishedSparseVector}
+_Model = Union[nn.Cell, "dict[str, Parameter]"]
+# The last part of a name such as 'bn1.moving_variance' or 'running_var'.
+_VARIANCE = re.compile(r"(^|_)var(iance)?$")
+# Share of the base model's variance below which noise may not take it.
+_LEAST_VARIANCE = 0.1
 
 
 class ModelSanitizer:
@@ -21,7 +32,9 @@ class ModelSanitizer:
     each magnitude with the threshold tau under Laplace noise, gives the values that pass fresh Laplace noise
     until the stated proportion of all weights is released, multiplies by `epochs` again and adds the base
     model. Weights that were not released get their base value, and so does every parameter that is no
-    floating-point number.
+    floating-point number. Moving variances never fall below a tenth of the base model's: below 0 the network would
+    answer NaN. Cutting a released value costs no privacy. A NaN in the model counts as no update, an infinity as one
+    at the clipping bound: a refusal would tell about the update.
 
     Args:
         epochs (int): Local training epochs between the base model and the model to sanitize, at least 1.
@@ -55,8 +68,8 @@ class ModelSanitizer:
     Raises:
         TypeError: An argument of the wrong type.
         ValueError: A budget that is not positive, a proportion outside [0, 1), sensitivity below 2 * gamma,
-            no base model, a model whose parameters differ from the base model's in name, type or shape, or a
-            NaN in it.
+            no base model or a NaN in it, a model whose parameters differ from the base model's in name, type or
+            shape, or budgets that do not fit one grid.
 
     References:
         Li et al. 2019, "Privacy-preserving federated brain tumour segmentation", algorithm 1.
@@ -73,8 +86,9 @@ class ModelSanitizer:
         True
     """
 
-    def __init__(self, epochs, eps1, eps3, eps2=None, release_proportion=0.4, sensitivity=1.0, gamma=0.5,
-                 tau=0.1, *, base_model=None, form="sound", ledger=None):
+    def __init__(self, epochs: int, eps1: float, eps3: float, eps2: Optional[float] = None,
+                 release_proportion: float = 0.4, sensitivity: float = 1.0, gamma: float = 0.5, tau: float = 0.1, *,
+                 base_model: Optional[_Model] = None, form: str = "sound", ledger: Optional[Ledger] = None) -> None:
         self._epochs = _validate.integer("epochs", epochs, low=1)
         self._proportion = _validate.real("release_proportion", release_proportion, low=0, high=1,
                                           closed="low")
@@ -99,42 +113,42 @@ class ModelSanitizer:
                           stacklevel=2)
 
     @property
-    def eps1(self):
+    def eps1(self) -> float:
         """Budget of the noise on the threshold."""
         return self._technique.eps_threshold
 
     @property
-    def eps2(self):
+    def eps2(self) -> float:
         """Budget of the noise on the comparisons."""
         return self._technique.eps_query
 
     @property
-    def eps3(self):
+    def eps3(self) -> float:
         """Budget of the noise on the released values."""
         return self._technique.eps_release
 
     @property
-    def claimed_epsilon(self):
+    def claimed_epsilon(self) -> float:
         """eps1 + eps2 + eps3."""
         return self.eps1 + self.eps2 + self.eps3
 
     @property
-    def epsilon(self):
+    def epsilon(self) -> float:
         """Cost of one call of `sanitize`: the claimed sum for the sound form, infinity for the published."""
         return self.claimed_epsilon if self._form == "sound" else math.inf
 
     @property
-    def base_model(self):
+    def base_model(self) -> dict[str, np.ndarray]:
         """Values of the base model by parameter name, as NumPy arrays; empty until set."""
         return {name: value.copy() for name, value in self._base.items()}
 
     @base_model.setter
-    def base_model(self, model):
-        values = {name: _values(parameter) for name, parameter in _parameters("base_model", model).items()}
+    def base_model(self, model: _Model) -> None:
+        values = {name: values_of(parameter) for name, parameter in _parameters("base_model", model).items()}
         _refuse_non_finite("base_model", values)
         self._base = values
 
-    def sanitize(self, model):
+    def sanitize(self, model: _Model) -> int:
         """Replace the model's parameters, in place, by what may be shared, and record the event.
 
         Args:
@@ -158,29 +172,31 @@ class ModelSanitizer:
         self._write(parameters, base, shared)
         return len(released)
 
-    def _update(self, parameters):
+    def _update(self, parameters: dict[str, Parameter]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """The base values that may change, and the flat update per epoch."""
-        values = {name: _values(parameter) for name, parameter in parameters.items()}
+        values = {name: values_of(parameter) for name, parameter in parameters.items()}
         _refuse_mismatch(self._base, values)
         floats = {name: value for name, value in self._base.items() if _is_float(value)}
-        _refuse_non_finite("model", {name: values[name] for name in floats})
-        parts = [(_widened(values[name]) - value).ravel() / self._epochs for name, value in floats.items()]
-        return floats, np.concatenate(parts) if parts else np.empty(0, np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            parts = [(_widened(values[name]) - value).ravel() / self._epochs for name, value in floats.items()]
+        update = np.concatenate(parts) if parts else np.empty(0, np.float32)
+        return floats, np.nan_to_num(update, copy=False, nan=0.0)  # infinities become the largest floats, then clipped
 
-    def _write(self, parameters, floats, shared):
+    def _write(self, parameters: dict[str, Parameter], floats: dict[str, np.ndarray], shared: np.ndarray) -> None:
         start = 0
         for name, parameter in parameters.items():
             value = self._base[name]
             if name in floats:
-                value = shared[start:start + value.size].reshape(value.shape)
+                noised = shared[start:start + value.size].reshape(value.shape)
                 start += value.size
-            _assign(parameter, value)
+                value = np.maximum(noised, _LEAST_VARIANCE * value) if _is_variance(parameter, value) else noised
+            assign(parameter, value)
 
-    def _event(self):
+    def _event(self) -> ReleaseEvent:
         return ReleaseEvent(self.epsilon, 0.0, f"sparse vector sharing, {self._form} form", "whole update")
 
 
-def _checked_sensitivity(sensitivity, gamma):
+def _checked_sensitivity(sensitivity: float, gamma: float) -> float:
     sensitivity = _validate.real("sensitivity", sensitivity, low=0)
     if sensitivity < 2 * gamma:
         raise ValueError(f"sensitivity = {sensitivity} is below 2 * gamma = {2 * gamma}, but values clipped "
@@ -188,7 +204,7 @@ def _checked_sensitivity(sensitivity, gamma):
     return sensitivity
 
 
-def _parameters(name, model):
+def _parameters(name: str, model: _Model) -> dict[str, Parameter]:
     """Parameters by name, of a Cell or of a dict."""
     if isinstance(model, dict):
         parameters = dict(model)
@@ -198,34 +214,27 @@ def _parameters(name, model):
         raise TypeError(f"{name} must be a Cell or a dict of Parameters, but got {type(model).__name__}.")
     if not parameters:
         raise ValueError(f"{name} must have at least one Parameter, but got none.")
-    if not all(hasattr(parameter, "asnumpy") for parameter in parameters.values()):
+    if not all(isinstance(parameter, Parameter) for parameter in parameters.values()):
         raise TypeError(f"{name} must hold Parameters only.")
     return parameters
 
 
-def _values(parameter):
-    """A copy as a NumPy array that NumPy can calculate with."""
-    if str(parameter.dtype) == "BFloat16":
-        import mindspore as ms
-        return parameter.astype(ms.float32).asnumpy().copy()
-    return parameter.asnumpy().copy()
-
-
-def _widened(value):
+def _widened(value: np.ndarray) -> np.ndarray:
     """At least float32, in which the difference of two float16 numbers cannot overflow."""
     return value.astype(np.promote_types(value.dtype, np.float32))
 
 
-def _assign(parameter, value):
-    import mindspore as ms
-    parameter.set_data(ms.Tensor(np.ascontiguousarray(value), parameter.dtype))
+def _is_variance(parameter: Parameter, base: np.ndarray) -> bool:
+    """A statistic that is positive by nature: called a variance, or not trained and positive everywhere."""
+    called = _VARIANCE.search(parameter.name.lower().rsplit(".", 1)[-1])
+    return bool((base >= 0).all() and (called or (not parameter.requires_grad and (base > 0).all())))
 
 
-def _is_float(value):
+def _is_float(value: np.ndarray) -> bool:
     return np.issubdtype(value.dtype, np.floating)
 
 
-def _refuse_mismatch(base, values):
+def _refuse_mismatch(base: dict[str, np.ndarray], values: dict[str, np.ndarray]) -> None:
     if not base:
         raise ValueError("base_model is not set: assign the model that training started from first.")
     missing, extra = sorted(base.keys() - values.keys()), sorted(values.keys() - base.keys())
@@ -238,7 +247,7 @@ def _refuse_mismatch(base, values):
                              f"{values[name].shape}, but the base is {value.dtype}{value.shape}.")
 
 
-def _refuse_non_finite(name, values):
+def _refuse_non_finite(name: str, values: dict[str, np.ndarray]) -> None:
     for parameter, value in values.items():
         if _is_float(value) and not np.isfinite(value).all():
             raise ValueError(f"{name} must be finite, but parameter '{parameter}' holds NaN or infinity; "

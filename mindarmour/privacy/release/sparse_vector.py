@@ -9,11 +9,22 @@ References:
     Lyu, Su, Li 2017, "Understanding the sparse vector technique for differential privacy", algorithm 7.
     Li et al. 2019, "Privacy-preserving federated brain tumour segmentation", algorithm 1.
 """
+from __future__ import annotations
+
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
-from mindarmour.privacy.release.rounding import grid_step, inflated, round_to
+from mindarmour.privacy.release.discrete import MAX_SCALE, discrete_laplace
+from mindarmour.privacy.release.rounding import (
+    WHOLE_FLOATS,
+    grid_step,
+    steps_of_sensitivity,
+    with_laplace_noise,
+)
+from mindarmour.utils.secure_random import SecureStream
 
 _CHUNK = 1 << 16
 _MAX_PASSES = 64
@@ -22,6 +33,9 @@ _MAX_PASSES = 64
 @dataclass(frozen=True)
 class SparseVector:
     """Sound sparse vector release of the clipped values.
+
+    Magnitudes, threshold and noise are whole numbers of steps of one grid, and the noise is discrete Laplace: a
+    comparison can turn out either way whatever the value is, with the probabilities of the proof.
 
     Args:
         eps_threshold (float): Budget of the noise on the threshold, drawn once.
@@ -44,20 +58,37 @@ class SparseVector:
     clip: float
     threshold: float
 
-    def scales(self, count):
-        """Laplace scales of the noise on the threshold, on the comparisons and on the released values."""
+    def scales(self, count: int) -> tuple[float, float, float]:
+        """Laplace scales of the noise on the threshold, on the comparisons and on the released values, before the
+        sensitivity is rounded up to the grid."""
         magnitude = self.sensitivity / 2
-        step = grid_step(count * self.sensitivity / self.eps_release)
         return (magnitude / self.eps_threshold, 2 * count * magnitude / self.eps_query,
-                count * inflated(self.sensitivity, step, 1, 1) / self.eps_release)
+                count * self.sensitivity / self.eps_release)
 
-    def select(self, values, count, stream):
-        """Places of the released values: at most `count`, the first that pass in a random order."""
-        threshold_scale, query_scale, _ = self.scales(count)
-        threshold = self.threshold + threshold_scale * stream.laplace(1)[0]
-        return first_in_random_order(passing(values, self.clip, threshold, query_scale, stream), count, stream)
+    def select(self, values: np.ndarray, count: int, stream: SecureStream) -> np.ndarray:
+        """Places of the released values: at most `count`, the first that pass in a random order.
 
-    def release(self, values, count, stream):
+        Raises:
+            ValueError: The budgets and the clipping bound do not fit one grid; says nothing about the values.
+        """
+        step, threshold_scale, query_scale = self._grid(count)
+        threshold = round(self.threshold / step) + discrete_laplace(threshold_scale, 1, stream)[0]
+        passed = passing(values, self.clip, step, threshold, query_scale, stream)
+        return first_in_random_order(passed, count, stream)
+
+    def _grid(self, count: int) -> tuple[float, int, int]:
+        """Step, and in steps the scales of the noise on the threshold and on the comparisons, rounded up."""
+        step = grid_step(max(self.scales(count)[:2]))
+        distance = steps_of_sensitivity(self.sensitivity / 2, step, 1)
+        scales = [math.ceil(distance / Fraction(self.eps_threshold)),
+                  math.ceil(2 * count * distance / Fraction(self.eps_query))]
+        if max(scales) > MAX_SCALE or max(self.clip, self.threshold) / step > WHOLE_FLOATS:
+            raise ValueError(f"eps1 = {self.eps_threshold!r} and eps2 = {self.eps_query!r} must be closer to each "
+                             f"other, and to gamma = {self.clip!r} and tau = {self.threshold!r}: no grid of 64-bit numbers "
+                             "holds all of them.")
+        return step, *scales
+
+    def release(self, values: np.ndarray, count: int, stream: SecureStream) -> np.ndarray:
         """The selected values with fresh noise.
 
         Args:
@@ -65,8 +96,8 @@ class SparseVector:
             count (int): The cut-off c that the noise was scaled for.
             stream (SecureStream): Source of the noise.
         """
-        step = grid_step(count * self.sensitivity / self.eps_release)
-        return noised(np.clip(values, -self.clip, self.clip), self.scales(count)[2], step, self.clip, stream)
+        values = np.clip(values.astype(np.float64), -self.clip, self.clip)  # in float32 the bound itself is rounded
+        return noised(values, self.sensitivity, Fraction(self.eps_release) / count, self.clip, stream)
 
 
 @dataclass(frozen=True)
@@ -84,38 +115,40 @@ class PublishedSparseVector:
     clip: float
     threshold: float
 
-    def select(self, values, count, stream):
+    def select(self, values: np.ndarray, count: int, stream: SecureStream) -> np.ndarray:
         """Places of the released values: `count`, unless 64 visits of all values leave some missing."""
+        query = 2 * count * self.sensitivity / self.eps_query
+        step = grid_step(max(query, self.sensitivity / self.eps_threshold))
+        scales = [max(1, round(scale / step)) for scale in (query, self.sensitivity / self.eps_threshold)]
         chosen = np.empty(0, np.int64)
         left = np.arange(len(values))
         for _ in range(_MAX_PASSES):
             missing = count - len(chosen)
             if missing == 0:
                 break
-            scale = 2 * count * self.sensitivity / self.eps_query
-            passed = passing(values[left], self.clip, self.threshold, scale, stream,
-                             threshold_scale=self.sensitivity / self.eps_threshold)
+            passed = passing(values[left], self.clip, step, round(self.threshold / step), scales[0], stream, scales[1])
             passed = first_in_random_order(passed, missing, stream)
             chosen = np.concatenate([chosen, left[passed]])
             left = np.delete(left, passed)
         return chosen
 
-    def release(self, values, count, stream):
+    def release(self, values: np.ndarray, count: int, stream: SecureStream) -> np.ndarray:
         """The selected values, noised before they are clipped."""
-        scale = count * self.sensitivity / self.eps_release
-        return noised(values, scale, grid_step(scale), self.clip, stream)
+        return noised(values, self.sensitivity, Fraction(self.eps_release) / count, self.clip, stream)
 
 
-def passing(values, clip, threshold, scale, stream, threshold_scale=0.0):
+def passing(values: np.ndarray, clip: float, step: float, threshold: int, scale: int, stream: SecureStream,
+            threshold_scale: int = 0) -> np.ndarray:
     """Places whose noised clipped magnitude reaches the threshold.
 
     Args:
         values (numpy.ndarray): One-dimensional.
         clip (float): Bound of the magnitudes.
-        threshold (float): What has to be reached.
-        scale (float): Laplace scale of the noise on each magnitude.
+        step (float): Step of the grid to which magnitudes are rounded.
+        threshold (int): What has to be reached, in steps.
+        scale (int): Scale, in steps, of the discrete Laplace noise on each magnitude.
         stream (SecureStream): Source of the noise.
-        threshold_scale (float): Laplace scale of noise drawn anew for the threshold of each comparison.
+        threshold_scale (int): Scale of noise drawn anew for the threshold of each comparison; 0 for none.
 
     Returns:
         numpy.ndarray of int64, ascending.
@@ -123,14 +156,14 @@ def passing(values, clip, threshold, scale, stream, threshold_scale=0.0):
     found = []
     for start in range(0, len(values), _CHUNK):
         magnitude = np.minimum(np.abs(values[start:start + _CHUNK].astype(np.float64)), clip)
-        magnitude += scale * stream.laplace(len(magnitude))
+        steps = np.rint(magnitude / step).astype(np.int64) + discrete_laplace(scale, len(magnitude), stream)
         if threshold_scale:
-            magnitude -= threshold_scale * stream.laplace(len(magnitude))
-        found.append(np.flatnonzero(magnitude >= threshold) + start)
+            steps -= discrete_laplace(threshold_scale, len(magnitude), stream)
+        found.append(np.flatnonzero(steps >= threshold) + start)
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
-def first_in_random_order(places, count, stream):
+def first_in_random_order(places: np.ndarray, count: int, stream: SecureStream) -> np.ndarray:
     """The `count` places that come first when each gets a random 64-bit time of its visit, ascending."""
     if len(places) <= count:
         return places
@@ -138,11 +171,10 @@ def first_in_random_order(places, count, stream):
     return np.sort(places[np.argpartition(times, count)[:count]])
 
 
-def noised(values, scale, step, clip, stream):
+def noised(values: np.ndarray, sensitivity: float, epsilon: Fraction, clip: float, stream: SecureStream) -> np.ndarray:
     """Laplace noise on the grid, then clipped, chunk by chunk so that it stays in the processor's cache."""
     out = np.empty(len(values), np.float64)
     for start in range(0, len(values), _CHUNK):
         part = slice(start, start + _CHUNK)
-        noise = round_to(scale * stream.laplace(len(values[part])), step)
-        out[part] = np.clip(round_to(values[part], step) + noise, -clip, clip)
+        out[part] = np.clip(with_laplace_noise(values[part], sensitivity, epsilon, 1, stream), -clip, clip)
     return out

@@ -1,5 +1,7 @@
 """Laplace, Gaussian and randomised response: right noise, right calibration, one clear error each."""
 import math
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ from mindarmour.privacy.accounting.accountant import privacy_spent
 from mindarmour.privacy.accounting.curves.gaussian import delta_of_gaussian, epsilon_of_gaussian
 from mindarmour.privacy.accounting.events import ReleaseEvent, StepEvent, basic_composition
 from mindarmour.privacy.release import GaussianMechanism, LaplaceMechanism, RandomizedResponse
-from mindarmour.privacy.release.local import clipped_records
+from mindarmour.privacy.release.inputs import as_floats, clipped_records
 from mindarmour.privacy.release.rounding import grid_step
+from mindarmour.utils.secure_random import SecureStream
 
 SCALES = pytest.mark.parametrize("wrong, accepted", [(1.0, True), (0.7, False), (1.3, False)])
 
@@ -192,3 +195,83 @@ def test_every_kind_of_release_composes_in_privacy_spent():
 def test_refuses_bad_input(make, name):
     with pytest.raises((TypeError, ValueError), match=name):
         make()
+
+
+@pytest.mark.parametrize("norm, scale", [(1e-200, 1e-170), (1e-300, 1e-10), (1.0, 1e300), (1e300, 1e308), (1.0, 3.0)])
+@pytest.mark.parametrize("order", [1, 2])
+def test_every_clip_norm_is_kept(norm, scale, order):
+    records = np.random.default_rng(0).normal(size=(50, 7)) * scale / 10
+    for row in clipped_records(records, norm, order):
+        exact = sum(abs(Fraction(x)) ** order for x in row)
+        assert exact <= Fraction(norm) ** order  # to the last bit, in exact arithmetic
+        assert exact >= (Fraction(norm) * Fraction(0.999)) ** order or scale == 3.0
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (0,), (4, 0), (2, 0, 3)])
+def test_no_records_and_empty_records_are_released_as_they_are(shape):
+    for mechanism in (LaplaceMechanism(1.0, clip_norm=1.0), GaussianMechanism(1.0, 1e-5, clip_norm=1.0),
+                      LaplaceMechanism(1.0, 1.0), GaussianMechanism(1.0, 1e-5, 1.0)):
+        assert mechanism.randomize(np.zeros(shape)).shape == shape
+
+
+def test_a_record_that_is_not_finite_is_no_refusal():
+    mechanism = LaplaceMechanism(1e6, clip_norm=1.0)
+    with pytest.warns(UserWarning, match="2 of the 3 records"):
+        out = mechanism.randomize([[math.nan, 1.0], [math.inf, 0.0], [0.5, 0.0]])
+    np.testing.assert_allclose(out, [[0, 0], [0, 0], [0.5, 0]], atol=1e-3)
+    assert mechanism.ledger.steps == 1
+
+
+@pytest.mark.parametrize("values", [[1 + 2j], ["1.0"], [None], [[1.0], [1.0, 2.0]], np.array([1.0], np.longdouble),
+                                    np.array(["2020-01-01"], "datetime64[D]")])
+def test_what_is_no_real_number_is_refused(values):
+    mechanism = LaplaceMechanism(1.0, 1.0)
+    with pytest.raises(TypeError, match="values must be"):
+        mechanism.randomize(values)
+    assert mechanism.ledger.steps == 0
+
+
+@pytest.mark.parametrize("first", [2 ** 60 + 127, 2 ** 63 - 1, -2 ** 63, 2 ** 64 - 2, 10 ** 30])
+def test_whole_numbers_never_move_apart(first):
+    # float64 would round 2**60 + 127 down and 2**60 + 128 up, 256 apart
+    a, b = (as_floats("values", [value])[0] for value in (first, first + 1))
+    assert abs(a - b) <= 1
+
+
+@pytest.mark.parametrize("make", [
+    lambda: LaplaceMechanism(1e-320, 1.0), lambda: LaplaceMechanism(1.0, 1e-320), lambda: LaplaceMechanism(1.0, 1e308),
+    lambda: LaplaceMechanism(1.0, clip_norm=1.7e308), lambda: GaussianMechanism(1e-320, 1e-320, 1.0),
+    lambda: GaussianMechanism(1.0, 1e-5, 1e-300), lambda: RandomizedResponse(1.0, 2 ** 60),
+    lambda: RandomizedResponse(1e-17, 3), lambda: RandomizedResponse(1e-17).standard_error(5),
+    lambda: LaplaceMechanism(1e-9, 1.0).randomize(np.zeros(10 ** 7))])
+def test_budgets_that_float64_cannot_carry_are_refused_in_words(make):
+    with pytest.raises(ValueError, match="epsilon"):
+        make()
+
+
+@pytest.mark.parametrize("epsilon", [1e-3, 1.0, 10.0, 29.9, 36.0, 37.0, 50.0, 700.0, 1e5])
+@pytest.mark.parametrize("categories", [2, 3, 10, 10 ** 6])
+def test_randomised_response_draws_at_most_the_stated_log_odds(epsilon, categories):
+    response = RandomizedResponse(epsilon, categories)
+    truth = Fraction(response.truth_probability)  # drawn by comparing 52 bits with this whole number of units
+    lie = (1 - truth) / (categories - 1)
+    assert lie > 0 and truth * 2 ** 52 == int(truth * 2 ** 52)
+    odds = Decimal(truth.numerator) / truth.denominator / (Decimal(lie.numerator) / lie.denominator)
+    assert abs(odds.ln()) <= Decimal(epsilon)
+    assert odds.ln() >= Decimal(min(epsilon, 29.9)) * Decimal("0.999") - Decimal("1e-9")
+
+
+@pytest.mark.parametrize("word, lies", [(0, False), ("below", False), ("at", True), (2 ** 64 - 1, True)])
+def test_randomised_response_compares_all_52_bits(word, lies, monkeypatch):
+    response = RandomizedResponse(2.0)
+    units = round(response.truth_probability * 2 ** 52)
+    word = {"below": (units << 12) - 1, "at": units << 12}.get(word, word)
+    monkeypatch.setattr(SecureStream, "words", lambda self, count: np.full(count, word, np.uint64))
+    monkeypatch.setattr(SecureStream, "integers", lambda self, high, size: np.zeros(size, np.int64))
+    assert (response.randomize([0, 1]) != [0, 1]).all() == lies
+
+
+def test_the_largest_numbers_stay_finite():
+    largest = np.finfo(np.float64).max
+    out = LaplaceMechanism(1.0, 2.0 ** 899).randomize(np.array([largest, -largest]))
+    assert np.isfinite(out).all()

@@ -50,7 +50,9 @@ def test_selects_like_the_loop_one_by_one():
 def test_selected_fraction_shows_the_scale_of_the_comparison_noise(wrong, accepted):
     count, size, eps_query, eps_threshold = 3000, 20_000, 9000.0, 1e6
     technique = SparseVector(eps_threshold, eps_query, 1.0, 1.0, 0.5, 0.3)
-    passed = passing(np.zeros(size), 0.5, 0.3, 2 * count * 0.5 / eps_query, _stream("fraction"))
+    step = 2.0 ** -40
+    passed = passing(np.zeros(size), 0.5, step, round(0.3 / step), round(2 * count * 0.5 / eps_query / step),
+                     _stream("fraction"))
     expected = stats.laplace(scale=wrong * 2 * count * 0.5 / eps_query).sf(0.3)
     assert (stats.binomtest(len(passed), size, expected).pvalue > 1e-4) == accepted
     assert len(technique.select(np.zeros(size), count, _stream("cut"))) == count

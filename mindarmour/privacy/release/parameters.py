@@ -1,0 +1,25 @@
+"""Reading and writing the Parameters of a model."""
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, ops
+
+
+def values_of(parameter: Parameter) -> np.ndarray:
+    """A copy as a NumPy array that NumPy can calculate with."""
+    if parameter.dtype == ms.bfloat16:
+        return parameter.astype(ms.float32).asnumpy().copy()
+    return parameter.asnumpy().copy()
+
+
+def assign(parameter: Parameter, values: np.ndarray) -> None:
+    """Set the Parameter to the values, those beyond its type's range to the range's end.
+
+    By assignment in place: after `set_data` MindSpore's optimizers go on updating the former tensor in PyNative mode,
+    so that the parameter would stand still from then on.
+    """
+    if np.issubdtype(values.dtype, np.floating):
+        largest = np.finfo(np.float16 if parameter.dtype == ms.float16 else np.float32).max
+        values = np.clip(values, -largest, largest) if parameter.dtype != ms.float64 else values
+    ops.assign(parameter, ms.Tensor(np.ascontiguousarray(values), parameter.dtype))
