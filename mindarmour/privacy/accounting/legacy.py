@@ -82,7 +82,8 @@ class AmortizedAccountant:
         eps, delta = _pair(eps_delta)
         rate = _rate(num_examples, self.total_examples)
         # ln(1 + q (e^eps - 1)), where e^eps may overflow
-        amplified = math.log1p(rate * math.expm1(eps)) if eps < 1 else eps + math.log(rate + (1 - rate) * math.exp(-eps))
+        small = eps < 1
+        amplified = math.log1p(rate * math.expm1(eps)) if small else eps + math.log(rate + (1 - rate) * math.exp(-eps))
         self._squares += amplified ** 2
         self._delta += rate * delta
 

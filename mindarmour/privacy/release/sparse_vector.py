@@ -84,8 +84,8 @@ class SparseVector:
                   math.ceil(2 * count * distance / Fraction(self.eps_query))]
         if max(scales) > MAX_SCALE or max(self.clip, self.threshold) / step > WHOLE_FLOATS:
             raise ValueError(f"eps1 = {self.eps_threshold!r} and eps2 = {self.eps_query!r} must be closer to each "
-                             f"other, and to gamma = {self.clip!r} and tau = {self.threshold!r}: no grid of 64-bit numbers "
-                             "holds all of them.")
+                             f"other, and to gamma = {self.clip!r} and tau = {self.threshold!r}: no grid of 64-bit "
+                             "numbers holds all of them.")
         return step, *scales
 
     def release(self, values: np.ndarray, count: int, stream: SecureStream) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 from mindspore import Parameter, Tensor, nn
 from scipy import stats
 
-from mindarmour.privacy.accounting import Ledger, Sampling
+from mindarmour.privacy.accounting import Ledger, Sampling, privacy_spent
 from mindarmour.privacy.accounting.legacy import AmortizedAccountant, GaussianMomentsAccountant
 from mindarmour.privacy.diff_privacy import clipped_gradient_fn
 from mindarmour.privacy.errors import PrivacyWarning
@@ -217,3 +217,45 @@ def test_sanitizer_refuses_gradients_that_do_not_fit():
         with pytest.raises((TypeError, ValueError), match=text):
             sanitizer.sanitize(bad)
     assert sanitizer.ledger.steps == 0
+
+
+@pytest.mark.parametrize("entry, bound, size", [(1e-20, 1e-22, 4), (1e-23, 1e-25, 4), (5e-20, 1e-18, 10 ** 4),
+                                                (1e-10, 1e-30, 7), (1e38, 1e-20, 100), (3e38, 1.0, 1000),
+                                                (1e20, 1e29, 10), (0.001, 1.0, 2 * 10 ** 6)])
+def test_every_bound_that_is_accepted_is_kept(entry, bound, size, mode):
+    weights = Parameter(Tensor(np.zeros(size, np.float32)), name="w")
+    noise = 2.0 ** -99 / bound if bound < 1e-24 else 1e-6 / math.sqrt(size)
+    optimizer = DPSGD([weights], 1.0, noise_scale=noise, norm_bound=bound)
+    optimizer((Tensor(np.full(size, entry, np.float32)),))
+    moved = np.linalg.norm(weights.asnumpy().astype(float))
+    clipped = min(bound, float(np.float32(entry)) * math.sqrt(size))
+    assert moved <= bound * 1.001 + 9 * noise * bound * math.sqrt(size)
+    assert moved >= 0.99 * clipped or entry / bound > 1e37
+
+
+@pytest.mark.parametrize("bound, noise", [(1e-31, 1.0), (1e31, 1.0), (1.0, 1e-31), (1e20, 1e20)])
+def test_bounds_that_float32_cannot_carry_are_refused(bound, noise):
+    with pytest.raises(ValueError, match="norm_bound"):
+        DPSGD(_parameters((3,)), 0.1, noise_scale=noise, norm_bound=bound)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 0.05])
+def test_sanitizer_refuses_noise_that_contradicts_its_budget(sigma):
+    with pytest.raises(ValueError, match="sigma must give a step at most eps"):
+        AmortizedGaussianSanitizer(AmortizedAccountant(8), eps=1.0, delta=1e-7, sigma=sigma)
+
+
+@pytest.mark.parametrize("sigma, sampling", [(0.05, None), (1.0, Sampling("shuffled", 100, 10, "add-or-remove")),
+                                             (1.0, Sampling("poisson", 100, 10, "replace-one"))])
+def test_the_accountant_states_no_less_than_the_ledger_where_nothing_amplifies(sigma, sampling):
+    for accountant in (AmortizedAccountant(100), GaussianMomentsAccountant(100)):
+        sanitizer = AmortizedGaussianSanitizer(accountant, delta=1e-7, sampling=sampling, sigma=sigma)
+        sanitizer.sanitize((np.ones((10, 3), np.float32),))
+        spent = accountant.get_privacy_spent(target_delta=1e-5)
+        assert spent.epsilon >= privacy_spent(sanitizer.ledger.entries, 1e-5).epsilon * (1 - 1e-9)
+
+
+def test_accountant_and_sampling_must_agree_about_the_examples():
+    with pytest.raises(ValueError, match="total_examples"):
+        AmortizedGaussianSanitizer(GaussianMomentsAccountant(60_000), sigma=1.0,
+                                   sampling=Sampling("poisson", 4000, 400, "add-or-remove"))

@@ -129,3 +129,10 @@ def test_rounding_moves_no_value_by_more_than_the_sensitivity_grows():
         after = np.linalg.norm(round_to(first, step) - round_to(second, step), ord=order, axis=0)
         assert (after <= inflated(before, step, 50, order)).all()
         assert (after > before).any()
+
+
+def test_a_magnitude_above_the_clip_passes_as_often_as_one_at_the_clip():
+    step = 2.0 ** -40
+    shares = [len(passing(np.full(20_000, value), 0.5, step, round(0.6 / step), round(0.3 / step), _stream("R17", i)))
+              / 20_000 for i, value in enumerate((0.5, 50.0, -50.0))]
+    assert shares == pytest.approx([shares[0]] * 3, abs=0.025)

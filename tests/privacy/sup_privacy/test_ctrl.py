@@ -233,3 +233,18 @@ def test_picture(tmp_path):
     with pytest.raises(TypeError, match="path"):
         plot_sparsity(ctrl, 3)
     assert [record.step for record in ctrl.history][:2] == [STEPS + 1, STEPS + 3]
+
+
+@pytest.mark.parametrize("shape", [(100, 90), (100, 110)])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_run_that_diverged_clears_no_mask(shape, value):
+    net = nn.Dense(shape[1], shape[0], has_bias=False)
+    ctrl = SuppressPrivacyFactory.create(net, [MaskLayerDes("weight", None, False, False, -1)], **{**ARGUMENTS,
+                                                                                               "lr": None})
+    ctrl.update_mask(net, 50, 0.5)
+    before = masks_of(ctrl)["weight"]
+    ms.ops.assign(net.weight, Tensor(np.where(before.reshape(shape), value, 0).astype(np.float32)))
+    ctrl.update_mask(net, 60, 0.6)
+    after = masks_of(ctrl)["weight"]
+    assert not (after & ~before).any()
+    assert (net.weight.asnumpy()[~after.reshape(shape)] == 0).all()

@@ -67,3 +67,12 @@ def test_noise_is_uniform_on_large_weights():
     # uniform on [-0.1, 0.1]: standard deviation 0.0577; 10,000 draws settle it to about 0.5 %
     assert noise[:2].std() == pytest.approx(0.2 / np.sqrt(12), rel=0.02)
     assert abs(noise[:2].mean()) < 0.002
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_masks_grow_over_weights_that_diverged(value):
+    kept = np.array([False, True, True, True])
+    weights = np.array([0, value, value, 1.0], np.float32)
+    np.testing.assert_array_equal(grow_suppression(weights, kept, 2), [False, True, True, False])
+    np.testing.assert_array_equal(grow_suppression(weights, kept, 3), [False, False, True, False])
+    np.testing.assert_array_equal(grow_suppression(weights, kept, 1), kept)

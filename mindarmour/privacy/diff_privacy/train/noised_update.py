@@ -1,6 +1,10 @@
 """From clipped sums to Parameters: noise, sum over ranks, division, optimizer, next bound."""
+import math
+from collections.abc import Sequence
+
 import mindspore as ms
-from mindspore import nn, ops
+import numpy as np
+from mindspore import Tensor, nn, ops
 
 from mindarmour.privacy.diff_privacy.operators import add_up, cast, for_each, greater, less, multiply, partial, reshape
 from mindarmour.utils.compiled import Compiled
@@ -69,7 +73,7 @@ class SumUpdate(Compiled):
 
     Args:
         optimizer (Optimizer): A DP optimizer, which can also apply noised gradients.
-        clips (bool): Whether to clip what comes as one vector first.
+        clips (bool): Whether to clip what comes as one vector first, by the factor of `factor_of_batch`.
         rank_sum (Cell, optional): Sums the normals over the ranks.
     """
 
@@ -81,26 +85,28 @@ class SumUpdate(Compiled):
         self.loss_scale = float(optimizer.loss_scale)
 
     @ms.jit  # in PyNative mode too: there the base optimizer would compile its own `construct`, which raises
-    def construct(self, gradients, normals, norm_bound, stddev, divisor):
-        if self.clips:
-            gradients = _clipped_as_one(gradients, norm_bound)
+    def construct(self, gradients, normals, factor, stddev, divisor):
         if self.rank_sum is not None:
             normals = self.rank_sum(normals)
         noised = ()
         for gradient, normal in zip(gradients, normals):
-            noised += ((gradient.astype(ms.float32) + normal * stddev) * (self.loss_scale / divisor),)
+            part = gradient.astype(ms.float32)
+            if self.clips:
+                # a NaN or an infinity must not reach the parameters: zero is inside the ball as well
+                kept = (factor > 0).broadcast_to(part.shape)
+                part = ops.select(kept, part * factor, ops.zeros_like(part))
+            noised += ((part + normal * stddev) * (self.loss_scale / divisor),)
         return self.optimizer.apply_noised(noised)
 
 
-def _clipped_as_one(gradients, norm_bound):
-    square = ops.zeros((), ms.float32)
-    for gradient in gradients:
-        square += (gradient.astype(ms.float32) ** 2).sum()
-    norm = ops.sqrt(square)
-    factor = ops.minimum(norm_bound / ops.maximum(norm, 1e-30), ops.ones_like(norm))
-    clipped = ()
-    for gradient in gradients:
-        # a NaN or an infinity must not reach the parameters: zero is inside the ball as well
-        scaled = gradient.astype(ms.float32) * factor
-        clipped += (ops.select(ops.isfinite(norm).broadcast_to(scaled.shape), scaled, ops.zeros_like(scaled)),)
-    return clipped
+def factor_of_batch(gradients: Sequence[Tensor], norm_bound: float) -> float:
+    """What scales the gradients of a batch, as one vector, into the ball; 0 where that needs a NaN to vanish.
+
+    In float64 on the host: there no square of a float32 overflows or vanishes, and no long sum loses its small terms.
+    """
+    square = sum(float(np.square(gradient.astype(ms.float32).asnumpy().astype(np.float64)).sum())
+                 for gradient in gradients)
+    if square <= norm_bound ** 2:
+        return 1.0
+    factor = norm_bound / math.sqrt(square) * (1 - 2.0 ** -20)  # float32 rounds the factor and each product
+    return factor if factor >= 2.0 ** -126 else 0.0

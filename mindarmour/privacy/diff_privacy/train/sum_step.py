@@ -14,7 +14,7 @@ from mindarmour.privacy.diff_privacy.noise.mechanisms import NoiseGaussianRandom
 from mindarmour.privacy.diff_privacy.parallel.agreement import digest_of, require_agreement
 from mindarmour.privacy.diff_privacy.parallel.ranks import Ranks, current_ranks
 from mindarmour.privacy.diff_privacy.train.clipped_gradients import ClippedSum, ClippedTotal, Clipping
-from mindarmour.privacy.diff_privacy.train.noised_update import SumUpdate
+from mindarmour.privacy.diff_privacy.train.noised_update import SumUpdate, factor_of_batch
 from mindarmour.privacy.diff_privacy.train.plan import event_of_sum
 from mindarmour.privacy.diff_privacy.train.spending import Spending
 from mindarmour.privacy.errors import LedgerMismatchError
@@ -79,11 +79,12 @@ class SumStep:
         divisor = self._divisor(clipping, ranks)
         normals = ranks.normals(self.mech.source, ledger.steps, self._shapes)
         update = self._update(clipping is None, ranks)
+        factor = factor_of_batch(total, self.mech.norm_bound) if clipping is None else 1.0
         ledger.record(event)
         self._made += 1
         bound = self.mech.norm_bound
         success = update(ms.mutable(tuple(total)), ms.mutable(tuple(map(Tensor, normals))),
-                         Tensor(bound, ms.float32), Tensor(bound * multiplier * ranks.noise_share, ms.float32),
+                         Tensor(factor, ms.float32), Tensor(bound * multiplier * ranks.noise_share, ms.float32),
                          Tensor(divisor, ms.float32))
         if hasattr(self.mech, "advance_to"):
             self.mech.advance_to(self._made)

@@ -31,7 +31,8 @@ def grow_suppression(weights: np.ndarray, kept: np.ndarray, count: int) -> np.nd
     """
     if count <= np.count_nonzero(~kept):
         return kept
-    rank = np.where(kept, np.abs(weights), -1.0)
+    # a NaN counts as the largest: nothing compares with it, and the masks would be cleared
+    rank = np.where(kept, np.nan_to_num(np.abs(weights), nan=np.inf, posinf=np.inf), -1.0)
     threshold = np.partition(rank, count - 1)[count - 1]
     below = rank < threshold
     ties = np.flatnonzero(rank == threshold)[:count - np.count_nonzero(below)]
