@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint check check-quick coverage ascend-check matrix install clean
+.PHONY: demo test lint check check-quick coverage mutants ascend-check matrix install clean
 
 install: $(STAMP)
 
@@ -42,6 +42,10 @@ check-quick: $(STAMP)
 # which lines of the packages that carry the guarantees no test reaches
 coverage: $(STAMP)
 	$(PYTEST) -n 2 --cov=mindarmour --cov-report=term-missing:skip-covered --cov-report=json:.coverage.json
+
+# plants the bugs of tools/mutants/planted.json one by one and runs the tests that should notice; goes on where it ended
+mutants: $(STAMP)
+	$(BIN)/python -m tools.mutants
 
 # compiles everything for Ascend chips that are not there, and makes docs/ascend.md; needs g++ and binutils
 ascend-check: $(STAMP)

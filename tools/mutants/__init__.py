@@ -1,0 +1,1 @@
+"""Planted bugs, kept as data, and what runs the tests against them."""
