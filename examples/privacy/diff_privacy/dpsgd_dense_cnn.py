@@ -87,7 +87,8 @@ def run(cfg, row, kind, seed, digits, epochs, smoke=False):
     sampling, steps_per_epoch = claim_of(data), data.get_dataset_size()
     sigma, steps = plan(cfg, row, kind, sampling, steps_per_epoch, epochs)
     accountant = AmortizedAccountant(len(train_digits[0]))
-    sanitizer = AmortizedGaussianSanitizer(accountant, cfg.step_eps, cfg.step_delta, cfg.norm_bound, sampling, sigma)
+    step_eps = cfg.step_eps if sigma is None else None  # noise of one's own has a budget of its own
+    sanitizer = AmortizedGaussianSanitizer(accountant, step_eps, cfg.step_delta, cfg.norm_bound, sampling, sigma)
     network = NETWORKS[row.network]()
     seconds = train(cfg, network, data, sanitizer, cfg.parameters[kind].learning_rate,
                     cfg.smoke_steps if smoke else steps)
