@@ -290,9 +290,10 @@ def gaussian_multiplier(epsilon: float, delta: float) -> float:
         ValueError: The budget is so small that no number of float64 is large enough.
     """
     mu = mu_of_gaussian(epsilon, delta)
-    if not mu >= 2.0 ** -500:
+    # below, float64 loses the digits of the Gaussian delta, and from 2**-52 on takes it for 0
+    if not mu >= 2.0 ** -30:
         raise ValueError(f"epsilon and delta must leave room for noise that float64 can carry, but epsilon={epsilon!r} "
-                         f"with delta={delta!r} asks for more than 2**500 times the sensitivity. Raise one of them.")
+                         f"with delta={delta!r} asks for more than 2**30 times the sensitivity. Raise one of them.")
     return 1 / mu
 
 

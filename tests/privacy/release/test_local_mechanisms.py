@@ -200,7 +200,7 @@ def test_refuses_bad_input(make, name):
 @pytest.mark.parametrize("norm, scale", [(1e-200, 1e-170), (1e-300, 1e-10), (1.0, 1e300), (1e300, 1e308), (1.0, 3.0)])
 @pytest.mark.parametrize("order", [1, 2])
 def test_every_clip_norm_is_kept(norm, scale, order):
-    records = np.random.default_rng(0).normal(size=(50, 7)) * scale / 10
+    records = np.random.default_rng(0).normal(size=(50, 7)) * (scale / 10)
     for row in clipped_records(records, norm, order):
         exact = sum(abs(Fraction(x)) ** order for x in row)
         assert exact <= Fraction(norm) ** order  # to the last bit, in exact arithmetic
@@ -241,6 +241,7 @@ def test_whole_numbers_never_move_apart(first):
 @pytest.mark.parametrize("make", [
     lambda: LaplaceMechanism(1e-320, 1.0), lambda: LaplaceMechanism(1.0, 1e-320), lambda: LaplaceMechanism(1.0, 1e308),
     lambda: LaplaceMechanism(1.0, clip_norm=1.7e308), lambda: GaussianMechanism(1e-320, 1e-320, 1.0),
+    lambda: GaussianMechanism(1e-300, 1e-300, 1.0), lambda: GaussianMechanism(1e-12, 1e-12, 1.0),
     lambda: GaussianMechanism(1.0, 1e-5, 1e-300), lambda: RandomizedResponse(1.0, 2 ** 60),
     lambda: RandomizedResponse(1e-17, 3), lambda: RandomizedResponse(1e-17).standard_error(5),
     lambda: LaplaceMechanism(1e-9, 1.0).randomize(np.zeros(10 ** 7))])
