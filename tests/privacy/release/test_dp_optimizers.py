@@ -245,8 +245,9 @@ def test_sanitizer_refuses_noise_that_contradicts_its_budget(sigma):
         AmortizedGaussianSanitizer(AmortizedAccountant(8), eps=1.0, delta=1e-7, sigma=sigma)
 
 
-@pytest.mark.parametrize("sigma, sampling", [(0.05, None), (1.0, Sampling("shuffle", 100, 10, "zero-out", steps_per_epoch=10)),
-                                             (1.0, Sampling("poisson", 100, 10, "replace-one"))])
+@pytest.mark.parametrize("sigma, sampling", [
+    (0.05, None), (1.0, Sampling("shuffle", 100, 10, "zero-out", steps_per_epoch=10)),
+    (1.0, Sampling("poisson", 100, 10, "replace-one"))])
 def test_the_accountant_states_no_less_than_the_ledger_where_nothing_amplifies(sigma, sampling):
     for accountant in (AmortizedAccountant(100), GaussianMomentsAccountant(100)):
         sanitizer = AmortizedGaussianSanitizer(accountant, delta=1e-7, sampling=sampling, sigma=sigma)
