@@ -78,7 +78,9 @@ class SparseVector:
 
     def _grid(self, count: int) -> tuple[float, int, int]:
         """Step, and in steps the scales of the noise on the threshold and on the comparisons, rounded up."""
-        step = grid_step(max(self.scales(count)[:2]))
+        # coarser than the noise asks for where the values would not be whole 64-bit numbers of steps; the distance
+        # is rounded up to whole steps, so that the noise grows with it
+        step = max(grid_step(max(self.scales(count)[:2])), grid_step(max(self.clip, self.threshold), 51))
         distance = steps_of_sensitivity(self.sensitivity / 2, step, 1)
         scales = [math.ceil(distance / Fraction(self.eps_threshold)),
                   math.ceil(2 * count * distance / Fraction(self.eps_query))]
