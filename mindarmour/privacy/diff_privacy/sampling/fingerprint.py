@@ -12,6 +12,7 @@ import glob
 import hashlib
 import os
 import secrets
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
@@ -23,6 +24,7 @@ from mindarmour.privacy.diff_privacy.sampling import pipelines
 from mindarmour.privacy.diff_privacy.sampling.batches import SamplerDataset
 from mindarmour.privacy.diff_privacy.sampling.draws import subset_draw
 from mindarmour.privacy.diff_privacy.sampling.records import PipelineRecords
+from mindarmour.privacy.errors import PrivacyWarning
 from mindarmour.utils.secure_random import SecureStream, derive_key
 
 # Records, or files of a stream, that are looked into.
@@ -38,7 +40,7 @@ def key_file() -> Path:
     return Path(home) / "fingerprint-key"
 
 
-def fingerprint(dataset: Any, key: Optional[bytes] = None) -> str:
+def fingerprint(dataset: Any, key: Optional[bytes] = None) -> Optional[str]:
     """Fingerprint of a training data set, equal for equal data on one user's machine.
 
     Args:
@@ -50,6 +52,8 @@ def fingerprint(dataset: Any, key: Optional[bytes] = None) -> str:
         `map`, so that augmentation changes nothing. What differs between two readings of one record (a source that
         augments by itself) is left out. For a stream it depends on its files: their names, and size and part of the
         content of 64 that the key chooses. The cost is that of 128 records, however many there are.
+        None where no key can be kept: then nobody can tell later whether the data are the same, and a
+        `PrivacyWarning` says so.
 
     Examples:
         >>> import numpy as np
@@ -61,7 +65,9 @@ def fingerprint(dataset: Any, key: Optional[bytes] = None) -> str:
         >>> one == same, one == other
         (True, False)
     """
-    key = key or _key()
+    key = key or _key_if_kept()
+    if key is None:
+        return None
     digest = hashlib.blake2b(key=key, digest_size=16, person=b"dataset")
     source = dataset
     while source.children:
@@ -89,6 +95,16 @@ def _whole(source: Any) -> PipelineRecords:
 def _chosen(count: int, key: bytes) -> np.ndarray:
     stream = SecureStream(derive_key(key.hex(), "looked at", count))
     return np.sort(subset_draw(count, min(count, _LOOKED_AT), stream))
+
+
+def _key_if_kept() -> Optional[bytes]:
+    try:
+        return _key()
+    except (OSError, RuntimeError) as error:  # a home that is missing or cannot be written
+        warnings.warn(f"The key that recognises training data cannot be kept ({error}), so the ledger will not tell "
+                      f"whether another run trains on the same data. Set MINDARMOUR_HOME to a folder that can be "
+                      f"written.", PrivacyWarning, stacklevel=3)
+        return None
 
 
 def _key() -> bytes:

@@ -6,9 +6,11 @@ from mindspore.dataset import vision
 from PIL import Image
 from records import COUNT, IMAGES, LABELS
 
+from mindarmour.privacy.accounting import Ledger
 from mindarmour.privacy.diff_privacy import PoissonSampler
 from mindarmour.privacy.diff_privacy.sampling import fingerprint as module
 from mindarmour.privacy.diff_privacy.sampling.fingerprint import fingerprint
+from mindarmour.privacy.errors import PrivacyWarning
 
 KEY = b"key"
 
@@ -81,3 +83,25 @@ def test_a_stream_is_known_by_its_files(tmp_path):
 
     one = fingerprint(stream("1.0,1\n2.0,0\n"), KEY)
     assert one == fingerprint(stream("1.0,1\n2.0,0\n"), KEY) != fingerprint(stream("1.0,1\n3.0,0\n"), KEY)
+
+
+def test_without_a_place_for_the_key_there_is_no_fingerprint_and_a_warning(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("not a folder")
+    for name in ("MINDARMOUR_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    data = PoissonSampler(5).dataset((IMAGES, LABELS))
+    for variable, value in (("HOME", "/proc/nohome"), ("MINDARMOUR_HOME", str(tmp_path / "file" / "home"))):
+        monkeypatch.setenv(variable, value)
+        with pytest.warns(PrivacyWarning, match="MINDARMOUR_HOME"):
+            known = fingerprint(data)
+        assert known is None
+    Ledger().spend_on(known)  # the run goes on, on data that nobody can name
+
+
+def test_a_key_that_is_there_is_used_from_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINDARMOUR_HOME", str(tmp_path))
+    data = PoissonSampler(5).dataset((IMAGES, LABELS))
+    known = fingerprint(data)
+    module.key_file().chmod(0o400)
+    tmp_path.chmod(0o500)
+    assert fingerprint(data) == known is not None
