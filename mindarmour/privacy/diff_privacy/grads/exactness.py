@@ -24,6 +24,7 @@ from mindarmour.utils.mindspore_internals import own_parameters
 
 ROWS = 3
 TOLERANCE = 1e-3  # float32 noise stays far below it, a structural mistake far above
+_OF_REDUCED = {ms.float16: 2.0 ** -6, ms.bfloat16: 2.0 ** -3}  # 32 roundings of Parameters in that precision
 _TRIED = 12  # rows, if the gradients of the first ones are not finite
 _FIX = "Take engine='auto' or 'vmap'."
 
@@ -40,7 +41,8 @@ def refuse_if_inexact(network: nn.Cell, loss_fn: Optional[nn.Cell], columns: tup
         Survey, what the ghost engine found in the network.
 
     Raises:
-        UnsupportedLayerError: If the engine cannot serve the network, or the two differ by more than `TOLERANCE`.
+        UnsupportedLayerError: If the engine cannot serve the network, or the two differ by more than `TOLERANCE` (in
+            reduced precision: by more than rounding explains).
     """
     try:
         return _refuse_if_inexact(network, loss_fn, columns)
@@ -110,15 +112,16 @@ def _difference(network, gradients, norms, bound, totals, found):
     names = [p.name for p in network.trainable_params()]
     factors = np.minimum(1.0, bound / np.maximum(norms, 1e-30))
     scale = bound * ROWS
+    tolerance = max([TOLERANCE, *(_OF_REDUCED.get(p.dtype, 0.0) for p in network.trainable_params())])
     for index, name in enumerate(names):
         expected = sum(f * row[index] for f, row in zip(factors, gradients))
         error = float(np.linalg.norm(expected - totals[index])) / scale
-        if not error <= TOLERANCE:
+        if not error <= tolerance:
             return name, (f"the gradient of '{name}' differs from the plain loop's by {error:.1e} of the norm bound. "
                           f"Something reads the Parameter behind the layer, or rows depend on each other.")
     # squares of norms below 1e-12 come close to the smallest floats: there the engine rounds norms up
     error = float(np.max(np.abs(found - norms) / np.maximum(norms, 1e-3 * norms.max() + 1e-12)))
-    if not error <= TOLERANCE:
+    if not error <= tolerance:
         return "", f"gradient norms differ from the plain loop's by a factor of {1 + error:.4g}."
     return None
 
