@@ -32,8 +32,15 @@ def prepare(group: str, mode: str) -> None:
         ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True, parameter_broadcast=True)
 
 
+def without_values() -> None:
+    """A simulation computes nothing: what compares values would judge what happened to stand in memory."""
+    from mindarmour.privacy.diff_privacy.grads import exactness
+    exactness.refuse_if_rows_mix = lambda *_: None
+
+
 def main(group: str, mode: str, first: int = 0) -> None:
     prepare(group, mode)
+    without_values()
     from tools.ascend_dry_run.subjects import GROUPS
     for name, run in list(GROUPS[group].items())[first:]:
         say(starts=name)

@@ -56,9 +56,10 @@ def test_published_values(row):
         assert naive == pytest.approx(epsilon, rel=tolerance)
 
 
-@pytest.mark.parametrize("accountant", ["rdp", "zcdp", "pld"])
-@pytest.mark.parametrize("cap", [None, 160, 240])
-def test_between_one_example_and_naive_groups(accountant, cap):
+# by PLD the conversion for groups takes two minutes where batches are cut
+@pytest.mark.parametrize("cap, accountant", [(None, "rdp"), (None, "zcdp"), (None, "pld"), (160, "rdp"), (160, "zcdp"),
+                                             (240, "rdp"), (240, "zcdp")])
+def test_between_one_example_and_naive_groups(cap, accountant):
     if accountant == "pld":
         pytest.importorskip("dp_accounting")
     entries = entries_of(2.0, 0.01, 500, max_batch_size=cap)
