@@ -9,6 +9,7 @@ from mindarmour.privacy.diff_privacy.monitor.monitor import (
     ZCDPMonitor,
 )
 from mindarmour.privacy.diff_privacy.monitor.progress import PrivacyProgress
+from mindarmour.privacy.diff_privacy.noise.correlated import NoiseCorrelatedRandom
 from mindarmour.privacy.diff_privacy.noise.mechanisms import (
     NoiseAdaGaussianRandom,
     NoiseGaussianRandom,
@@ -16,6 +17,7 @@ from mindarmour.privacy.diff_privacy.noise.mechanisms import (
 )
 from mindarmour.privacy.diff_privacy.optimizer.optimizer import DPOptimizerClassFactory
 from mindarmour.privacy.diff_privacy.sampling.convert import convert_to_mindrecord
+from mindarmour.privacy.diff_privacy.sampling.ordered import CyclicPoissonSampler, FixedOrder
 from mindarmour.privacy.diff_privacy.sampling.samplers import (
     BallsInBinsSampler,
     FixedSizeSampler,
@@ -33,9 +35,12 @@ __all__ = [
     "BallsInBinsSampler",
     "ClipMechanismsFactory",
     "ClippedSum",
+    "CyclicPoissonSampler",
     "DPModel",
     "DPOptimizerClassFactory",
+    "FixedOrder",
     "FixedSizeSampler",
+    "NoiseCorrelatedRandom",
     "NoiseAdaGaussianRandom",
     "NoiseGaussianRandom",
     "NoiseMechanismsFactory",

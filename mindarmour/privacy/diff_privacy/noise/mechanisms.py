@@ -8,6 +8,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
+from mindarmour.privacy.accounting.events import Event, StepEvent
+from mindarmour.privacy.accounting.strategies import Strategy
 from mindarmour.privacy.diff_privacy.noise.source import NoiseSource
 from mindarmour.privacy.errors import UnknownMechanismError
 from mindarmour.utils import _validate
@@ -29,19 +31,23 @@ class NoiseMechanismsFactory:
 
     @staticmethod
     def create(mech_name: str, norm_bound: float = 1.0, initial_noise_multiplier: float = 1.0, seed: int = 0,
-               noise_decay_rate: float = 6e-6, decay_policy: Optional[str] = None) -> NoiseGaussianRandom:
+               noise_decay_rate: float = 6e-6, decay_policy: Optional[str] = None,
+               strategy: Optional[Strategy] = None) -> NoiseGaussianRandom:
         """Create a noise mechanism.
 
         Args:
-            mech_name (str): 'Gaussian' for a constant noise multiplier, 'AdaGaussian' for a decaying one.
+            mech_name (str): 'Gaussian' for a constant noise multiplier, 'AdaGaussian' for a decaying one, 'Correlated'
+                for noise that is correlated between steps.
             norm_bound (float): Clipping bound C, > 0.
             initial_noise_multiplier (float): Standard deviation of the noise divided by the bound, > 0.
             seed (int): 0 draws from operating-system entropy; another seed is reproducible and protects nobody who
                 does not know it from anybody who does.
             noise_decay_rate (float): Decay rate in (0, 1); 'AdaGaussian' only.
             decay_policy (str): None for 'Gaussian'; 'Time', 'Step' or 'Exp' for 'AdaGaussian'.
+            strategy (Strategy): From `mindarmour.privacy.accounting.strategies`; 'Correlated' only.
 
         Raises:
+            ValueError: An argument that the mechanism does not have.
             UnknownMechanismError: Unknown `mech_name` or decay policy (a NameError and a ValueError).
 
         Examples:
@@ -49,11 +55,20 @@ class NoiseMechanismsFactory:
             >>> noise_mech = NoiseMechanismsFactory.create('Gaussian', norm_bound=1.0,
             ...                                            initial_noise_multiplier=1.5)
         """
+        if mech_name == "Correlated":
+            if decay_policy is not None:
+                raise ValueError(f"decay_policy must be None for 'Correlated', but got {decay_policy!r}: noise that "
+                                 f"changes under the strategy has no proven sensitivity.")
+            from mindarmour.privacy.diff_privacy.noise.correlated import NoiseCorrelatedRandom
+            return NoiseCorrelatedRandom(norm_bound, initial_noise_multiplier, seed, strategy)
+        if strategy is not None:
+            raise ValueError(f"strategy must be None for {mech_name!r}, but got {strategy!r}. Use 'Correlated'.")
         if mech_name == "Gaussian":
             return NoiseGaussianRandom(norm_bound, initial_noise_multiplier, seed, decay_policy)
         if mech_name == "AdaGaussian":
             return NoiseAdaGaussianRandom(norm_bound, initial_noise_multiplier, seed, noise_decay_rate, decay_policy)
-        raise UnknownMechanismError(f"mech_name must be 'Gaussian' or 'AdaGaussian', but got {mech_name!r}.")
+        raise UnknownMechanismError(f"mech_name must be 'Gaussian', 'AdaGaussian' or 'Correlated', but got "
+                                    f"{mech_name!r}.")
 
 
 class NoiseGaussianRandom(nn.Cell):
@@ -90,6 +105,7 @@ class NoiseGaussianRandom(nn.Cell):
     """
 
     decay_policy: Optional[str] = None
+    strategy: Optional[Strategy] = None
 
     def __init__(self, norm_bound: float = 1.0, initial_noise_multiplier: float = 1.0, seed: int = 0,
                  decay_policy: None = None) -> None:
@@ -107,6 +123,13 @@ class NoiseGaussianRandom(nn.Cell):
     def multiplier_at(self, step: int) -> float:
         """Noise multiplier of step `step`, counted from 0."""
         return self.initial_noise_multiplier
+
+    def begin(self, owner: object, step: int) -> None:
+        """State who draws noise next and for which step; independent noise does not care."""
+
+    def event_of(self, step: StepEvent) -> Event:
+        """The event of a step with this noise: the step itself, where noise is independent."""
+        return step
 
     def current_multiplier(self) -> float:
         """Noise multiplier that the next call of the mechanism alone uses."""

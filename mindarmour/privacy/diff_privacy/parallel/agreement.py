@@ -15,7 +15,7 @@ _DIGEST_WORDS = 4
 _TEXT_WORDS = 64
 _PART_FACTS = {
     "rule": ("groups", "shares", "stability"),
-    "noise_mech": ("initial_noise_multiplier", "decay_policy", "noise_decay_rate", "seed"),
+    "noise_mech": ("initial_noise_multiplier", "decay_policy", "noise_decay_rate", "seed", "strategy"),
     "clip_mech": ("decay_policy", "learning_rate", "target_unclipped_quantile", "fraction_stddev", "seed"),
 }
 

@@ -15,7 +15,7 @@ from typing import Any, Optional
 import mindspore.dataset as ds
 import numpy as np
 
-from mindarmour.privacy.accounting.events import FULL, SHUFFLE, ZERO_OUT, Sampling
+from mindarmour.privacy.accounting.events import CYCLIC_POISSON, FIXED_ORDER, FULL, SHUFFLE, ZERO_OUT, Sampling
 from mindarmour.privacy.diff_privacy.parallel.ranks import Ranks
 from mindarmour.privacy.diff_privacy.sampling import pipelines
 from mindarmour.privacy.diff_privacy.sampling.batches import MASK_COLUMN, SamplerDataset
@@ -69,6 +69,14 @@ def claim_of(dataset: Any, ranks: Ranks = _ALONE) -> Sampling:
     num_examples = min(facts.records * ranks.world, steps * batch_size)
     return Sampling(SHUFFLE, num_examples, min(batch_size, num_examples), ZERO_OUT, passes_per_epoch=facts.passes,
                     steps_per_epoch=steps, shards=ranks.world)
+
+
+def order_of(dataset: Any) -> Optional[object]:
+    """What holds the order or the groups that a data set's batches follow; None where every epoch draws anew."""
+    for node in pipelines.all_nodes(dataset):
+        if isinstance(node, SamplerDataset) and node.claim.kind in (FIXED_ORDER, CYCLIC_POISSON):
+            return node.source
+    return None
 
 
 def continue_draws(dataset: Any, step: int) -> None:

@@ -54,7 +54,7 @@ from mindarmour.utils.secure_random import SecureStream, derive_key
 OVERFLOW_PROBABILITY = 1e-16
 # Random allocation has no accountant for cut batches. At this probability an epoch adds (1 + exp(epsilon)) * 1e-30
 # to delta: 5e-16 for a million epochs at epsilon 20, less than float64 can tell from the stated delta.
-_NEVER = 1e-30
+NEVER = 1e-30
 
 
 def physical_batch_size(num_examples: int, batch_size: float, probability: float = OVERFLOW_PROBABILITY) -> int:
@@ -70,7 +70,7 @@ def physical_batch_size(num_examples: int, batch_size: float, probability: float
     return low
 
 
-class _Sampler:
+class Sampler:
     """What the samplers share; each states its claim and draws its epochs.
 
     Under data parallelism every rank samples its own shard, each world-th record.
@@ -144,7 +144,7 @@ class _Sampler:
         return self.batch_size // world
 
 
-class PoissonSampler(_Sampler):
+class PoissonSampler(Sampler):
     """Each example joins each batch independently with probability batch_size / N.
 
     Args:
@@ -194,7 +194,7 @@ class PoissonSampler(_Sampler):
             yield at_random_places(poisson_draw(shard, rate, stream), size, stream)
 
 
-class BallsInBinsSampler(_Sampler):
+class BallsInBinsSampler(Sampler):
     """Each example draws the one step of the epoch that it joins, anew in every epoch.
 
     Args:
@@ -224,7 +224,7 @@ class BallsInBinsSampler(_Sampler):
     def _claim(self, count: int, world: int) -> tuple[Sampling, int, int]:
         steps, shard = self._steps(count), math.ceil(count / world)
         sampling = Sampling(BALLS_IN_BINS, count, self.batch_size, ADD_OR_REMOVE, steps_per_epoch=steps, shards=world)
-        return sampling, physical_batch_size(shard, shard / steps, _NEVER), steps
+        return sampling, physical_batch_size(shard, shard / steps, NEVER), steps
 
     def _epoch(self, shard: int, sampling: Sampling, size: int, steps: int,
                stream: SecureStream) -> Iterator[np.ndarray]:
@@ -234,7 +234,7 @@ class BallsInBinsSampler(_Sampler):
             yield at_random_places(records, size, stream)
 
 
-class FixedSizeSampler(_Sampler):
+class FixedSizeSampler(Sampler):
     """Each batch holds exactly `batch_size` examples, drawn without replacement and anew in every step.
 
     Args:
@@ -276,7 +276,7 @@ class FixedSizeSampler(_Sampler):
             yield subset_draw(shard, size, stream)
 
 
-class ShufflePartition(_Sampler):
+class ShufflePartition(Sampler):
     """Shuffles the examples anew in every epoch and cuts the order into batches; the last one is padded.
 
     Args:

@@ -11,7 +11,7 @@ from mindspore.dataset import Dataset
 from mindarmour.privacy.accounting import Ledger, PrivacySpent, privacy_spent
 from mindarmour.privacy.diff_privacy.noise.mechanisms import NoiseGaussianRandom
 from mindarmour.privacy.diff_privacy.sampling.batches import MASK_COLUMN
-from mindarmour.privacy.diff_privacy.sampling.claims import claim_of, continue_draws
+from mindarmour.privacy.diff_privacy.sampling.claims import claim_of, continue_draws, order_of
 from mindarmour.privacy.diff_privacy.sampling.fingerprint import fingerprint
 from mindarmour.privacy.diff_privacy.train.checkpoint import restored
 from mindarmour.privacy.diff_privacy.train.plan import Plan, plan_of
@@ -22,8 +22,9 @@ def bind_to(step: TrainStep, plan: Plan, dataset: Dataset) -> None:
     """Train on this data set from now on: its claim, its mask, its fingerprint in the ledger."""
     names = dataset.get_col_names()
     sampling = claim_of(dataset, plan.ranks)
+    mask_position = names.index(MASK_COLUMN) if MASK_COLUMN in names else None
     data = fingerprint(dataset)
-    step.bind(replace(plan, sampling=sampling), names.index(MASK_COLUMN) if MASK_COLUMN in names else None, data)
+    step.bind(replace(plan, sampling=sampling), mask_position, data, order_of(dataset))
     step.ledger.spend_on(data)
     continue_draws(dataset, step.ledger.steps)
 

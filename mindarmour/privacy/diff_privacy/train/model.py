@@ -13,8 +13,10 @@ from mindspore.train import Model
 
 from mindarmour.privacy.accounting import Ledger
 from mindarmour.privacy.accounting.events import SHUFFLE
+from mindarmour.privacy.accounting.strategies import Strategy
 from mindarmour.privacy.diff_privacy.clipping.adaptive import AdaClippingWithGaussianRandom
 from mindarmour.privacy.diff_privacy.grads.report import EngineReport
+from mindarmour.privacy.diff_privacy.noise.correlated import NoiseCorrelatedRandom
 from mindarmour.privacy.diff_privacy.noise.mechanisms import NoiseGaussianRandom
 from mindarmour.privacy.diff_privacy.parallel.agreement import parameter_facts, plan_facts, require_agreement
 from mindarmour.privacy.diff_privacy.parallel.ranks import EVERY_RANK, current_ranks, is_main_rank, outlive_sigterm
@@ -100,7 +102,8 @@ class DPModel(Model):
 
     @classmethod
     def for_budget(cls, epsilon: float, delta: float, epochs: int, dataset: Dataset, norm_bound: float = 1.0,
-                   accountant: str = "rdp", seed: int = 0, **arguments: Any) -> DPModel:
+                   accountant: str = "rdp", seed: int = 0, strategy: Optional[Strategy] = None,
+                   **arguments: Any) -> DPModel:
         """A model whose noise makes `epochs` epochs on `dataset` cost at most `epsilon` at `delta`.
 
         Args:
@@ -112,6 +115,7 @@ class DPModel(Model):
             norm_bound (float): Clipping bound C, > 0.
             accountant (str): 'rdp', 'zcdp' or 'pld' (less noise for the same epsilon, some seconds slower).
             seed (int): Of the noise; see `NoiseMechanismsFactory.create`.
+            strategy (Strategy, optional): Of correlated noise; None for independent noise. See `recommended_strategy`.
             **arguments: Further arguments of DPModel but `noise_mech`; `micro_batches` is None unless given.
 
         Raises:
@@ -132,11 +136,11 @@ class DPModel(Model):
             raise ValueError("noise_mech must be left out: its multiplier follows from the budget.")
         arguments = {"micro_batches": None, **arguments}
         planned = {name: value for name, value in arguments.items() if name in _PLANNED}
-        unknown_noise = NoiseGaussianRandom(norm_bound, seed=seed)
+        unknown_noise = _noise(norm_bound, 1.0, seed, strategy)
         plan = plan_of(arguments.get("network"), arguments.get("optimizer"), norm_bound, unknown_noise, **planned)
         plan = replace(plan, sampling=claim_of(dataset, plan.ranks))
         multiplier = multiplier_for_budget(epsilon, delta, epochs, dataset, plan, accountant)
-        return cls(norm_bound=norm_bound, noise_mech=NoiseGaussianRandom(norm_bound, multiplier, seed), **arguments)
+        return cls(norm_bound=norm_bound, noise_mech=_noise(norm_bound, multiplier, seed, strategy), **arguments)
 
     @property
     def ledger(self) -> Ledger:
@@ -240,6 +244,12 @@ class DPModel(Model):
             **plan_facts(step.plan), "number of epochs": epochs, "steps per epoch": dataset.get_dataset_size(),
             "data set": fingerprint(dataset, key=b"ranks"), "number of steps trained": ledger.steps,
             "ledger": ledger.entries, **parameter_facts(step.get_parameters())})
+
+
+def _noise(norm_bound: float, multiplier: float, seed: int, strategy: Optional[Strategy]) -> NoiseGaussianRandom:
+    if strategy is None:
+        return NoiseGaussianRandom(norm_bound, multiplier, seed)
+    return NoiseCorrelatedRandom(norm_bound, multiplier, seed, strategy)
 
 
 def _with_ledger(callbacks: Any) -> list:

@@ -4,10 +4,12 @@ from typing import Optional, Union
 
 from mindspore import nn
 
+from mindarmour.privacy.accounting.correlated import require_proven
 from mindarmour.privacy.accounting.events import (
     FULL,
     REPLACE_ONE,
     ZERO_OUT,
+    Event,
     Randomness,
     Sampling,
     StepEvent,
@@ -127,6 +129,11 @@ class Plan:
             _validate.instance("clip_mech", self.clip_mech, AdaClippingWithGaussianRandom)
             if isinstance(self.noise_mech, NoiseAdaGaussianRandom):
                 raise ValueError("clip_mech must be None with decaying noise: choose one of them.")
+            if self.noise_mech.strategy is not None:
+                raise ValueError("clip_mech must be None with correlated noise: where the bound moves, the sensitivity "
+                                 "of the stream is not the bound times that of its strategy.")
+        if self.noise_mech.strategy is not None and self.sampling is not None:
+            require_proven(self.sampling, self.noise_mech.strategy)
         if self.noise_mech.norm_bound != self.norm_bound:
             raise ValueError(f"norm_bound of the model and of its noise mechanism must agree, but are "
                              f"{self.norm_bound} and {self.noise_mech.norm_bound}.")
@@ -152,7 +159,7 @@ class Plan:
         size = self.sampling.batch_size if self.sampling is not None else rows
         return size / self.units(rows).examples
 
-    def event(self, step: int, rows: int, claimed: bool = True) -> StepEvent:
+    def event(self, step: int, rows: int, claimed: bool = True) -> Event:
         """What a step does.
 
         Args:
@@ -164,8 +171,9 @@ class Plan:
         if self.sampling is None:
             raise ValueError("sampling must be known to write down a step. Bind the plan to a data set.")
         sampling, units = self.sampling if claimed else self._unknown_sampling(rows), self.units(rows)
-        return event_of_sum(sampling, self.noise_mech.multiplier_at(step), units, self._noise_source(),
-                            self._count_multiplier(rows, sampling.relation))
+        return self.noise_mech.event_of(
+            event_of_sum(sampling, self.noise_mech.multiplier_at(step), units, self._noise_source(),
+                         self._count_multiplier(rows, sampling.relation)))
 
     def _unknown_sampling(self, rows: int) -> Sampling:
         """No amplification, and the strongest relation that holds for batches of unknown origin."""

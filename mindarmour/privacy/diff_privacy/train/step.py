@@ -122,6 +122,10 @@ class TrainStep(nn.Cell):
         self._spending = [Spending(optimizer.parameters, network.get_parameters())]
         self._guards: list[Callable[[StepEvent], None]] = []
         self._made = 0
+        # whom correlated noise is drawn for: one owner for batches of the data set, another one for other batches
+        self._owners = (object(), object())
+        self._order: Optional[object] = None
+        self._since = 0
         self._mask_position: Optional[int] = None
         self._admitted: Optional[tuple] = None
         self._rows: Optional[int] = None
@@ -167,23 +171,34 @@ class TrainStep(nn.Cell):
         self._spending[0].continue_from(ledger, acknowledge)
         self._made = ledger.steps
 
-    def bind(self, plan: Plan, mask_position: Optional[int], data: Optional[str] = None) -> None:
-        """Train on a data set from now on: `plan` with its sampling, position of its mask column, its fingerprint.
+    def bind(self, plan: Plan, mask_position: Optional[int], data: Optional[str] = None,
+             order: Optional[object] = None) -> None:
+        """Train on a data set from now on; the engine is tried anew on the first batch of other data.
 
-        The engine is tried anew on the first batch of other data.
+        Args:
+            plan (Plan): With the data set's sampling.
+            mask_position (int, optional): Of the mask column.
+            data (str, optional): Fingerprint of the data set.
+            order (object, optional): What holds the order that the batches follow, see `order_of`.
         """
         self._other_data, self._data = data != self._data, data
         told = getattr(self.optimizer, "sampling", None)
         if told is not None and told != plan.sampling:
             raise ValueError(f"sampling of the DP optimizer must be that of the data set, but the optimizer was told "
                              f"{told} and the data set has {plan.sampling}. Leave it out of the optimizer.")
-        if self._plan != plan or self._mask_position != mask_position:
+        changed = self._plan != plan
+        if changed or self._mask_position != mask_position:
             self._step = self._rows = None
         self._plan = plan
         self._mask_position = mask_position
         self._admitted = None
         self._guards = []
         self._spending[0].refresh()
+        turns, place = 1 if plan.sampling is None else plan.sampling.groups, self.ledger.steps
+        if changed or order is not self._order or (place - self._since) % turns:
+            # correlated noise may not go on where a record could come again too early
+            self._order, self._since, self._owners = order, place, (object(), object())
+        plan.noise_mech.begin(self._owners[True], place)
 
     def admit(self, columns: tuple) -> None:
         """The next batch of the data set: the call with exactly these Tensors has its claim, once."""
@@ -214,6 +229,7 @@ class TrainStep(nn.Cell):
         self._prepare(columns, is_real)
         columns, is_real = self._fill(columns, is_real)
         plan, ranks, place = self._plan, self._plan.ranks, self.ledger.steps
+        plan.noise_mech.begin(self._owners[claimed], place)
         event = plan.event(self._made, self._rows, claimed)
         for permit in self._guards:
             permit(event)

@@ -44,6 +44,9 @@ class SumStep:
 
     def __init__(self, optimizer: nn.Optimizer, mech: NoiseGaussianRandom, sampling: Optional[Sampling] = None,
                  micro_batches: Optional[int] = None, ledger: Optional[Ledger] = None) -> None:
+        if mech.strategy is not None:
+            raise ValueError("noise of a DP optimizer must be independent, but is correlated: its steps have no order "
+                             "of records. Hand noise_mech to DPModel or PrivateLoop, with a plain optimizer.")
         self.mech = mech
         self.sampling = None if sampling is None else _validate.instance("sampling", sampling, Sampling)
         self._micro_batches = micro_batches
