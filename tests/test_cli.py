@@ -222,6 +222,26 @@ def test_help_names_every_command(capsys):
         assert status == 0 and "mindarmour" in out
 
 
+def test_compare_shows_correlated_noise_beside_independent(capsys):
+    run = ["calibrate", "--compare", "--num-samples", 640, "--batch-size", 20, "--epochs", 2, "--delta", 1e-5]
+    rows = answer(capsys, *run, "--epsilon", 2, "--sampling", "fixed-order")
+    errors = [row["error"] for row in rows]
+    assert errors == sorted(errors) and rows[-1]["noise"] == "independent" and rows[-1]["of_independent"] == 1
+    assert rows[0]["of_independent"] < 0.5
+    status, out, _ = call(capsys, *run, "--epsilon", 2, "--sampling", "fixed-order")
+    assert status == 0 and len(out.splitlines()) == len(rows) + 2
+    status, _, err = call(capsys, *run, "--max-advantage", 0.1)
+    assert status == 2 and "epsilon" in err
+
+
+@pytest.mark.parametrize("flag, value", [("--unit", "micro-batch"), ("--noise-multiplier", 1.0), ("--group-size", 2),
+                                         ("--prefix", "run.json"), ("--find", "steps"), ("--examples-per-user", 2)])
+def test_compare_ignores_no_flag(capsys, flag, value):
+    status, _, err = call(capsys, "calibrate", "--compare", "--num-samples", 640, "--batch-size", 20, "--epochs", 2,
+                          "--delta", 1e-5, "--epsilon", 2, flag, value)
+    assert status == 2 and flag in err
+
+
 def run(*arguments):
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False)
 

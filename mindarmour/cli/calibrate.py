@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Union
 
-from mindarmour.cli import options, output
+from mindarmour.cli import compare, options, output
 from mindarmour.privacy.accounting import calibration, ledger_file
 from mindarmour.privacy.accounting.accountant import GUARANTEE, Accountant
 from mindarmour.privacy.accounting.events import Sampling
@@ -20,7 +20,9 @@ _EXAMPLES = (
     "mindarmour calibrate --num-samples 60000 --batch-size 256 --epochs 60 --epsilon 3 --delta 1e-5",
     "mindarmour calibrate --num-samples 60000 --batch-size 256 --epochs 10 --max-tpr 0.05 --fpr 0.01",
     "mindarmour calibrate --num-samples 60000 --batch-size 256 --epochs 5 --epsilon 3 --delta 1e-5 "
-    "--prefix first-phase.ckpt")
+    "--prefix first-phase.ckpt",
+    "mindarmour calibrate --compare --sampling fixed-order --num-samples 60000 --batch-size 256 --epochs 8 "
+    "--epsilon 2 --delta 1e-5")
 _TOLERANCE = {"rdp": 1e-4, "zcdp": 1e-4, "pld": 2e-3}
 
 
@@ -45,10 +47,14 @@ def add(commands: Any) -> None:
     parser.add_argument("--prefix", metavar="LEDGER",
                         help="ledger or checkpoint of an earlier run on the same data, which the budget pays for too")
     options.add_accountant(parser, several=False)
+    parser.add_argument("--compare", action="store_true",
+                        help="independent beside correlated noise at --epsilon: what each leaves in the model")
     parser.set_defaults(run=_run, parser=parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.compare:
+        return compare.run(arguments)
     arguments.accountant, = options.accountants(arguments.accountant)
     arguments.history = Ledger() if arguments.prefix is None else ledger_file.load(arguments.prefix)
     _refuse_unused(arguments)
