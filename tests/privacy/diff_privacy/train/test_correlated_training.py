@@ -96,19 +96,19 @@ def test_a_restart_begins_a_stream_and_no_checkpoint_holds_noise(tmp_path):
     assert held <= sum(p.size for p in model.train_network.get_parameters()) + 2
     again = model_of()
     again.restore(path)
-    again.train(1, dataset)
+    again.train(1, data())
     assert streams(again.ledger) == [(0, 4), (0, 4), (8, 4)]
     squares = [STRATEGY.sensitivity(n * STEPS, STEPS, n) ** 2 / 16 for n in (2, 1)]
     assert Composition("zero-out").extend(again.ledger.entries).squared_mu == pytest.approx(sum(squares), rel=1e-12)
 
 
 def test_two_models_with_one_mechanism_share_no_stream():
-    shared, dataset = mechanism(), data()
-    models = [model_of(noise_mech=shared), model_of(noise_mech=shared)]
+    shared = mechanism()
+    runs = [(model_of(noise_mech=shared), data()) for _ in range(2)]
     for _ in range(2):
-        for model in models:
+        for model, dataset in runs:
             model.train(1, dataset)
-    assert all(streams(model.ledger) == [(0, 4), (4, 4)] for model in models)
+    assert all(streams(model.ledger) == [(0, 4), (4, 4)] for model, _ in runs)
 
 
 def loop_of(strategy=STRATEGY, multiplier=4.0):
