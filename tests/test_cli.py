@@ -1,15 +1,20 @@
 """The command line: what it prints, how it refuses, and that it starts without MindSpore."""
+import io
 import json
+import os
 import shlex
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 import mindarmour
 from mindarmour import cli
+from mindarmour.cli import progress
 from mindarmour.privacy.accounting import Ledger, StepEvent, ledger_file, privacy_spent
 from mindarmour.privacy.accounting.planning import plan_sampling
 
@@ -115,6 +120,9 @@ def test_calibration_against_attacks(capsys):
     shuffled = ("calibrate", *RUN, "--epochs", 10, "--sampling", "shuffle")
     advantage = answer(capsys, *shuffled, "--max-advantage", 0.1)
     assert advantage["noise_multiplier"] == pytest.approx(10 ** 0.5 / 0.2513227, rel=2e-3)
+    risk = answer(capsys, *shuffled, "--min-bayes-risk", 0.45, "--prior", 0.5)
+    assert risk["noise_multiplier"] == pytest.approx(advantage["noise_multiplier"], rel=2e-3)
+    assert (risk["min_bayes_risk"], risk["prior"]) == (0.45, 0.5)
     rates = answer(capsys, *shuffled, "--max-tpr", 0.05, "--fpr", 0.01)
     assert rates["noise_multiplier"] == pytest.approx(10 ** 0.5 / 0.6814942, rel=2e-3)
 
@@ -323,6 +331,10 @@ def test_calibration_with_what_an_earlier_run_spent(capsys, forks):
     (("--epsilon", 3, "--delta", 1e-5, "--noise-multiplier", 1), "--noise-multiplier"),
     (("--epsilon", 3, "--delta", 1e-5, "--fpr", 0.1), "--fpr"),
     (("--max-advantage", 0.1, "--delta", 1e-5), "--delta"),
+    (("--max-advantage", 0.1, "--prior", 0.5), "--prior"),
+    (("--min-bayes-risk", 0.1), "--prior"),
+    (("--min-bayes-risk", 0.1, "--prior", 1.0), "--prior"),
+    (("--min-bayes-risk", 0.05, "--prior", 0.05), "--min-bayes-risk"),
     (("--max-advantage", 0.1, "--group-size", 2), "--group-size"),
     (("--epsilon", 3, "--delta", 1e-5, "--find", "delta", "--noise-multiplier", 1), "--delta"),
     (("--epsilon", 3, "--find", "delta", "--noise-multiplier", 1, "--group-size", 2), "--group-size"),
@@ -401,3 +413,56 @@ def test_help_shows_examples_that_are_valid(capsys):
         for line in lines:
             arguments = cli.build_parser().parse_args(shlex.split(line)[1:])
             assert arguments.command == command
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_colours_are_for_terminals_only(capsys, monkeypatch):
+    run = [str(argument) for argument in (*EPSILON, "--noise-multiplier", 1.1, "--steps", 10)]
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for form in ([], ["--statement", "text"]):
+        assert "\x1b" not in call(capsys, *run, *form)[1]
+        for variable, coloured in ((None, True), ("NO_COLOR", False)):
+            if variable:
+                monkeypatch.setenv(variable, "1")
+            terminal = Terminal()
+            monkeypatch.setattr(sys, "stdout", terminal)
+            assert cli.main([*run, *form]) == 0
+            assert ("\x1b" in terminal.getvalue()) == coloured
+            monkeypatch.undo()
+            monkeypatch.setenv("TERM", "xterm")
+
+
+def test_long_commands_show_a_line_that_ends_before_the_answer(monkeypatch):
+    both = Terminal()
+    monkeypatch.setattr(sys, "stdout", both)
+    monkeypatch.setattr(sys, "stderr", both)
+    with progress.shown(patience=0.01):
+        progress.stage("3 of 8 runs")
+        time.sleep(0.2)
+        print("answer")
+    assert both.getvalue().startswith("\r\x1b[2K0 s 3 of 8 runs") and both.getvalue().endswith("\r\x1b[2Kanswer\n")
+    assert sys.stdout is both
+
+
+def test_quick_commands_and_pipes_show_no_line(monkeypatch, capsys):
+    with progress.shown(patience=0.01):
+        time.sleep(0.1)
+    assert capsys.readouterr() == ("", "")
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert cli.main([str(argument) for argument in (*EPSILON, "--noise-multiplier", 1.1, "--steps", 10)]) == 0
+    assert terminal.getvalue() == ""
+
+
+def test_answers_on_a_system_that_can_write_nowhere(tmp_path, forks):
+    environment = {"PATH": os.environ["PATH"], "HOME": "/proc/none", "MINDARMOUR_HOME": "/proc/none",
+                   "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(Path(mindarmour.__file__).parents[1])}
+    for arguments in (("--version",), ("ledger", "show", str(forks[0]))):
+        done = subprocess.run([sys.executable, "-m", "mindarmour", *arguments], cwd="/proc", env=environment,
+                              capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0 and not done.stderr

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from mindarmour import __version__
-from mindarmour.cli import audit, calibrate, completion, epsilon, ledger, plan
+from mindarmour.cli import audit, calibrate, completion, epsilon, ledger, plan, progress
 from mindarmour.cli.options import EXIT_CODES, Parser, in_flags, parser_options
 
 
@@ -23,7 +23,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """
     arguments = build_parser().parse_args(argv)
     try:
-        return arguments.run(arguments)
+        with progress.shown():
+            return arguments.run(arguments)
     except BrokenPipeError:
         sys.stderr.close()
         return 0

@@ -19,10 +19,12 @@ _FIND = ("noise-multiplier", "steps", "epochs", "batch-size", "delta")
 _EXAMPLES = (
     "mindarmour calibrate --num-samples 60000 --batch-size 256 --epochs 60 --epsilon 3 --delta 1e-5",
     "mindarmour calibrate --num-samples 60000 --batch-size 256 --epochs 10 --max-tpr 0.05 --fpr 0.01",
+    "mindarmour calibrate --num-samples 60000 --batch-size 256 --epochs 10 --min-bayes-risk 0.04 --prior 0.05",
     "mindarmour calibrate --num-samples 60000 --batch-size 256 --epochs 5 --epsilon 3 --delta 1e-5 "
     "--prefix first-phase.ckpt",
     "mindarmour calibrate --compare --sampling fixed-order --num-samples 60000 --batch-size 256 --epochs 8 "
     "--epsilon 2 --delta 1e-5")
+_ATTACKS = ("max_advantage", "max_tpr", "fpr", "min_bayes_risk", "prior")
 _TOLERANCE = {"rdp": 1e-4, "zcdp": 1e-4, "pld": 2e-3}
 
 
@@ -43,7 +45,11 @@ def add(commands: Any) -> None:
     budget.add_argument("--max-advantage", type=float,
                         help="budget: true minus false positive rate of the best membership attack")
     budget.add_argument("--max-tpr", type=float, help="budget: true positive rate at --fpr of the best attack")
+    budget.add_argument("--min-bayes-risk", type=float,
+                        help="budget: least error of the best guess about membership, for --prior")
     parser.add_argument("--fpr", type=float, help="false positive rate for --max-tpr")
+    parser.add_argument("--prior", type=float,
+                        help="probability of membership before the attack, for --min-bayes-risk")
     parser.add_argument("--prefix", metavar="LEDGER",
                         help="ledger or checkpoint of an earlier run on the same data, which the budget pays for too")
     options.add_accountant(parser, several=False)
@@ -72,10 +78,11 @@ def _refuse_unused(arguments: argparse.Namespace) -> None:
     """Every flag that is given means something; the others are refused."""
     attack = arguments.epsilon is None
     if attack and arguments.find != "noise-multiplier":
-        raise ValueError(f"--max-advantage and --max-tpr find the noise multiplier only, but got "
+        raise ValueError(f"--max-advantage, --max-tpr and --min-bayes-risk find the noise multiplier only, but got "
                          f"--find {arguments.find}.")
     unused = {arguments.find: "it is the unknown", **({"delta": "a bound on attacks needs none"} if attack else {}),
-              **({} if arguments.max_tpr is not None else {"fpr": "it belongs to --max-tpr"})}
+              **({} if arguments.max_tpr is not None else {"fpr": "it belongs to --max-tpr"}),
+              **({} if arguments.min_bayes_risk is not None else {"prior": "it belongs to --min-bayes-risk"})}
     if arguments.find in ("steps", "epochs"):
         unused.update(dict.fromkeys(("steps", "epochs"), "the length is the unknown"))
     for flag, why in unused.items():
@@ -115,7 +122,7 @@ def _noise_multiplier(arguments: argparse.Namespace, sampling: Sampling) -> floa
     if arguments.epsilon is not None:
         _need(arguments, "delta")
     elif arguments.max_advantage is None:
-        _need(arguments, "fpr")
+        _need(arguments, "fpr" if arguments.min_bayes_risk is None else "prior")
     steps = options.steps_of(arguments, sampling)
     cost, limit = _cost(arguments, arguments.accountant)
     spent = cost(arguments.history.entries) if arguments.prefix else 0.0
@@ -140,6 +147,9 @@ def _cost(arguments: argparse.Namespace, accountant: str) -> tuple[Callable[...,
         return judge.epsilon_after, _validate.real("epsilon", arguments.epsilon, low=0)
     if arguments.max_advantage is not None:
         return judge.advantage, _validate.real("advantage", arguments.max_advantage, low=0, high=1)
+    if arguments.min_bayes_risk is not None:
+        epsilon, delta = calibration.bayes_budget(arguments.min_bayes_risk, arguments.prior)
+        return lambda entries: judge.delta_at(entries, epsilon).delta, delta
     fpr = _validate.real("false_positive_rate", arguments.fpr, low=0, high=1)
     if not fpr < _validate.real("true_positive_rate", arguments.max_tpr, low=0, high=1):
         raise ValueError(f"true_positive_rate must be above --fpr, but got {arguments.max_tpr} and {fpr}.")
@@ -154,9 +164,8 @@ def _after(history: Ledger, entries: tuple[LedgerEntry, ...]) -> tuple[LedgerEnt
 def _verdict(arguments: argparse.Namespace, name: str, value: Union[float, int]) -> dict[str, Any]:
     """What the calibrated run spends, where epsilon and delta are known."""
     if arguments.epsilon is None:
-        limit = {"max_advantage": arguments.max_advantage} if arguments.max_tpr is None else {
-            "max_tpr": arguments.max_tpr, "fpr": arguments.fpr}
-        return {**limit, "accountant": arguments.accountant, "sampling": arguments.sampling,
+        limits = {name: getattr(arguments, name) for name in _ATTACKS if getattr(arguments, name) is not None}
+        return {**limits, "accountant": arguments.accountant, "sampling": arguments.sampling,
                 "relation": options.sampling_of(arguments).relation, "kind": GUARANTEE}
     known = {"batch-size": arguments.batch_size, "noise-multiplier": arguments.noise_multiplier,
              "steps": arguments.steps, "epochs": arguments.epochs, "delta": arguments.delta, name: value}

@@ -18,7 +18,8 @@ _FLAGS = {"num_examples": "--num-samples", "noise_multiplier": "--noise-multipli
           "false_positive_rate": "--fpr", "true_positive_rate": "--max-tpr", "advantage": "--max-advantage",
           "epsilon": "--epsilon", "delta": "--delta", "steps": "--steps", "epochs": "--epochs", "unit": "--unit",
           "relation": "--relation", "sampling": "--sampling", "fpr": "--fpr", "group_size": "--group-size",
-          "examples_per_user": "--examples-per-user", "prefix": "--prefix"}
+          "examples_per_user": "--examples-per-user", "prefix": "--prefix", "prior": "--prior",
+          "bayes_risk": "--min-bayes-risk"}
 
 
 class Parser(argparse.ArgumentParser):

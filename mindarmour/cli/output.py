@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -27,8 +29,15 @@ def print_statements(statements: Iterable[dict[str, Any]]) -> None:
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Columns aligned to the left."""
     widths = [max(len(row[i]) for row in [list(header), *rows]) for i in range(len(header))]
-    for row in [list(header), *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    for number, row in enumerate([list(header), *rows]):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+        print(line if number else styled(line, "1"))
+
+
+def styled(text: str, style: str) -> str:
+    """Text in a style of ANSI terminals; as it is in files, pipes and where NO_COLOR is set."""
+    plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain else f"\x1b[{style}m{text}\x1b[0m"
 
 
 def in_words(statement: dict[str, Any], who: str) -> str:
@@ -36,7 +45,7 @@ def in_words(statement: dict[str, Any], who: str) -> str:
     lines = [f"({short(statement['epsilon'])}, {short(statement['delta'])})-differential privacy for {who}.",
              f"Neighbouring data sets ({statement['relation']}): {who} {_RELATIONS[statement['relation']]}.",
              f"Sampling: {statement['sampling']}. Accountant: {statement['accountant']}. "
-             f"{_KINDS[statement['kind']]}"]
+             f"{styled(_KINDS[statement['kind']], '32' if statement['kind'] == 'guarantee' else '33')}"]
     return "\n".join(lines + ([f"Note: {statement['note']}."] if statement["note"] else []))
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import itertools
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from mindarmour.cli import options, output
+from mindarmour.cli import options, output, progress
 from mindarmour.privacy.accounting.accountant import privacy_spent
 from mindarmour.privacy.accounting.planning import planned_entries
 from mindarmour.utils import _validate
@@ -39,8 +38,7 @@ def _run(arguments: argparse.Namespace) -> int:
     accountant, = options.accountants(arguments.accountant)
     rows = []
     for done, cell in enumerate(cells):
-        if sys.stderr.isatty():
-            print(f"\r{done} of {len(cells)}", end="\r", file=sys.stderr, flush=True)
+        progress.stage(f"{done} of {len(cells)} runs")
         rows.append({**dict(zip(_AXES, cell)), "epsilon": _epsilon(arguments, accountant, *cell)})
     if arguments.plot:
         _draw(rows, arguments.plot)

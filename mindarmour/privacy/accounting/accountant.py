@@ -181,6 +181,19 @@ class Accountant:
             return tradeoff.true_positive_rate_of_gaussian(math.sqrt(total.squared_mu), false_positive_rate)
         return tradeoff.true_positive_rate_from_curve(self._curve(total), false_positive_rate)
 
+    def bayes_risk(self, entries: Iterable[LedgerEntry], prior: float) -> float:
+        """Least probability of a wrong guess about one record's membership.
+
+        Args:
+            prior (float): Probability in (0, 1) with which the attacker holds the record for a member beforehand.
+
+        Returns:
+            float. min(prior, 1 - prior), the risk of guessing, times 1 - delta at epsilon |ln(prior / (1 - prior))|.
+        """
+        prior = _validate.real("prior", prior, low=0, high=1)
+        certainty = abs(math.log(prior) - math.log1p(-prior))
+        return min(prior, 1 - prior) * (1 - min(1.0, self.delta_at(entries, certainty).delta))
+
     def delta_curve(self, entries: Iterable[LedgerEntry]) -> Callable[[np.ndarray], np.ndarray]:
         """Delta of these entries as a function of an array of epsilons: it bounds every attack, see `tradeoff`."""
         curves = self._over_relations(entries, Accountant._delta_curve)

@@ -197,6 +197,40 @@ def noise_multiplier_for_rates(true_positive_rate: float, false_positive_rate: f
         lambda z: judge.true_positive_rate(planned_entries(sampling, z, steps, unit), low), high, tolerance)
 
 
+def bayes_budget(risk: float, prior: float) -> tuple[float, float]:
+    """(epsilon, delta) that is equivalent to a least Bayes risk: delta of the run at epsilon must not exceed it.
+
+    Args:
+        risk (float): Least probability of a wrong guess about one record's membership.
+        prior (float): Of membership, in (0, 1).
+
+    Raises:
+        ValueError: Guessing by the prior alone errs as rarely.
+
+    Examples:
+        >>> from mindarmour.privacy.accounting.calibration import bayes_budget
+        >>> bayes_budget(0.375, 0.5)
+        (0.0, 0.25)
+    """
+    prior = _validate.real("prior", prior, low=0, high=1)
+    guessing = min(prior, 1 - prior)
+    risk = _validate.real("bayes_risk", risk, low=0, high=1)
+    if risk >= guessing:
+        raise ValueError(f"bayes_risk must be below {guessing:g}, the risk of guessing by the prior alone, but got "
+                         f"{risk}.")
+    return abs(math.log(prior) - math.log1p(-prior)), 1 - risk / guessing
+
+
+def noise_multiplier_for_bayes_risk(risk: float, prior: float, sampling: Sampling, steps: int,
+                                    accountant: Optional[str] = None, unit: str = "example",
+                                    tolerance: float = 1e-3) -> float:
+    """Smallest noise multiplier under which no attacker with this prior errs with a probability below `risk`."""
+    epsilon, delta = bayes_budget(risk, prior)
+    judge = Accountant(0.5, accountant or attack_accountant())
+    return smallest_multiplier(lambda z: judge.delta_at(planned_entries(sampling, z, steps, unit), epsilon).delta,
+                               delta, tolerance)
+
+
 def smallest_multiplier(cost: Callable[[float], float], limit: float, tolerance: float, start: float = 1.0) -> float:
     """Smallest noise multiplier whose cost keeps a limit, at most `tolerance` (relative) above the exact one.
 

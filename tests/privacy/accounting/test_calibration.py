@@ -12,6 +12,7 @@ from mindarmour.privacy.accounting.calibration import (
     epochs_for,
     noise_multiplier_for,
     noise_multiplier_for_advantage,
+    noise_multiplier_for_bayes_risk,
     noise_multiplier_for_rates,
     smallest_multiplier,
     steps_for,
@@ -145,6 +146,32 @@ def test_noise_against_attacks_keeps_the_limit():
     judge = Accountant(0.5, "rdp")
     multiplier = noise_multiplier_for_advantage(0.1, MNIST, 2340, "rdp")
     assert 0.095 <= judge.advantage(planned_entries(MNIST, multiplier, 2340)) <= 0.1
+
+
+@pytest.mark.parametrize("prior", [0.02, 0.3, 0.5, 0.9])
+def test_bayes_risk_is_that_of_the_best_guess(prior):
+    full, poisson = plan_sampling("full", 100, 100), plan_sampling("poisson", 20, 10)
+    outcomes = np.linspace(-12, 14, 200001)
+    without, width = norm.pdf(outcomes), outcomes[1] - outcomes[0]
+    for sampling, rate in ((full, 1.0), (poisson, 0.5)):
+        member = rate * norm.pdf(outcomes - 1) + (1 - rate) * without
+        # removing a record and adding it: whoever attacks chooses which of the two is the data set
+        exact = min((np.minimum(prior * a, (1 - prior) * b)).sum() * width
+                    for a, b in ((member, without), (without, member)))
+        bound = Accountant(0.5).bayes_risk(planned_entries(sampling, 1.0, 1), prior)
+        assert 0 <= bound <= exact * (1 + 1e-6)
+        if sampling is full:
+            assert bound == pytest.approx(exact, rel=1e-4)
+
+
+def test_noise_for_a_bayes_risk_keeps_it():
+    sampling = plan_sampling("shuffle", 60000, 256)
+    for prior, risk in ((0.5, 0.4), (0.05, 0.03), (0.95, 0.03)):
+        multiplier = noise_multiplier_for_bayes_risk(risk, prior, sampling, 2340)
+        reached = Accountant(0.5).bayes_risk(planned_entries(sampling, multiplier, 2340), prior)
+        assert risk <= reached <= risk * 1.01
+    with pytest.raises(ValueError, match=r"bayes_risk must be below 0\.05"):
+        noise_multiplier_for_bayes_risk(0.06, 0.95, sampling, 2340)
 
 
 def test_search_is_exact_on_a_known_cost():
