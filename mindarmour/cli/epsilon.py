@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
 from mindarmour.cli import options, output
 from mindarmour.privacy.accounting.accountant import PrivacySpent, privacy_spent
 from mindarmour.privacy.accounting.events import SHUFFLE, Sampling
+from mindarmour.privacy.accounting.ledger import LedgerEntry
 from mindarmour.privacy.accounting.lower_bound import shuffle_lower_bound
 from mindarmour.privacy.accounting.planning import planned_entries
 from mindarmour.utils import _validate
@@ -38,11 +40,13 @@ def add_statement(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--statement", choices=("text", "json"), help="print the full claim")
 
 
-def who(arguments: argparse.Namespace) -> str:
-    """Whom a statement protects."""
-    if arguments.examples_per_user is not None:
+def who(arguments: argparse.Namespace, entries: Iterable[LedgerEntry] = ()) -> str:
+    """Whom a statement about these entries protects."""
+    users = {entry.event.sampling.examples_per_user is not None for entry in entries} == {True}
+    if arguments.examples_per_user is not None and not users:
         return f"one user with up to {arguments.examples_per_user} examples"
-    return "one record" if arguments.group_size == 1 else f"a group of {arguments.group_size} records"
+    what = "user" if users else "record"
+    return f"one {what}" if arguments.group_size == 1 else f"a group of {arguments.group_size} {what}s"
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -48,14 +48,15 @@ def add(commands: Any) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    reports = []
+    reports, entries = [], []
     for path in arguments.checkpoints:
         ledger = ledger_file.load(path)
+        entries += ledger.entries
         reports.append({"file": path, "steps": ledger.steps, "segments": [_segment(s) for s in ledger.segments],
                         "spent": _spent(ledger, arguments)})
     if arguments.statement:
         output.print_claim([statement for report in reports for statement in report["spent"]], arguments.statement,
-                           who(arguments))
+                           who(arguments, entries))
     elif arguments.json:
         output.print_json(reports)
     else:

@@ -15,18 +15,11 @@ from mindarmour.privacy.accounting.composition import (
     common_relation,
     traits_of,
 )
+from mindarmour.privacy.accounting.conversion import delta_of, epsilon_of
 from mindarmour.privacy.accounting.curves import tradeoff
 from mindarmour.privacy.accounting.curves.gaussian import delta_of_gaussian, epsilon_of_gaussian
-from mindarmour.privacy.accounting.curves.rdp import (
-    CONVERSIONS,
-    DEFAULT_ORDERS,
-    check_delta,
-    check_orders,
-    delta_from_rdp,
-    epsilon_from_rdp,
-)
-from mindarmour.privacy.accounting.curves.relations import group_epsilon, smallest_epsilon
-from mindarmour.privacy.accounting.curves.zcdp import delta_from_zcdp, epsilon_from_zcdp
+from mindarmour.privacy.accounting.curves.rdp import CONVERSIONS, DEFAULT_ORDERS, check_delta, check_orders
+from mindarmour.privacy.accounting.curves.relations import group_curve, group_epsilon
 from mindarmour.privacy.accounting.events import FIXED_SIZE, POISSON, Randomness, Relation
 from mindarmour.privacy.accounting.ledger import LedgerEntry
 from mindarmour.utils import _validate
@@ -37,6 +30,7 @@ ESTIMATE = "estimate"
 LOWER_BOUND = "lower-bound"
 KINDS = (GUARANTEE, ASSUMPTION, ESTIMATE, LOWER_BOUND)
 ACCOUNTANTS = ("rdp", "pld", "zcdp")
+_AS_A_GROUP = "bounded as a group of examples"
 
 
 @dataclass(frozen=True)
@@ -75,8 +69,9 @@ class Accountant:
             independently. The statement is then an assumption, not a guarantee.
         conversion (str): 'improved' or 'classic', see `epsilon_from_rdp` and `epsilon_from_zcdp`.
         group_size (int): How many records neighbours may differ in.
-        unit (str): 'example', or 'user' for a statement about users who own several examples of a run that drew and
-            clipped single examples by Poisson sampling.
+        unit (str): 'example' for what the steps drew: one example, or one user where all steps drew users. 'user' for
+            a statement about users who own several examples, of steps that drew users or single examples by Poisson
+            sampling.
         examples_per_user (int, optional): With unit 'user': how many examples the data set holds of any user at most.
         orders (sequence, optional): Rényi orders above 1; None takes a grid from 1.02 to 1024.
 
@@ -118,16 +113,16 @@ class Accountant:
 
     def _spent(self, entries):
         total, traits = self._compose(tuple(entries))
+        note, grouped = self._who(traits), self._by_groups(total, entries, lambda account: account._spent(entries))
         if self._group_size > 1:
-            epsilon, note = self._group_epsilon(total), f"for groups of {self._group_size} records"
+            epsilon = self._group_epsilon(total)
         else:
-            epsilon, note = epsilon_of(total, self._delta, self._accountant, self._conversion), self._unit_note()
+            epsilon = epsilon_of(total, self._delta, self._accountant, self._conversion)
             if self._accountant == "pld":
                 epsilon, by_pld = _epsilon_by_pld(total, self._delta, epsilon)
-                note = "; ".join(filter(None, (note, by_pld)))
-            if total.examples_per_user > 1 and total.excess:
-                # a user's examples are a group too, which is the better bound where cut batches are not rare
-                epsilon = min(epsilon, self._of_groups(entries, total.relation))
+                note = _joined(note, by_pld)
+            if grouped is not None and grouped.epsilon < epsilon:
+                epsilon, note = grouped.epsilon, _joined(self._who(traits), _AS_A_GROUP)
         return _statement(epsilon, self._delta, self._accountant, total, traits, note)
 
     def delta_at(self, entries: Iterable[LedgerEntry], epsilon: float) -> PrivacySpent:
@@ -137,28 +132,44 @@ class Accountant:
 
     def _delta_at(self, entries, epsilon):
         total, traits = self._compose(tuple(entries))
-        delta, note = delta_of(total, epsilon, self._accountant, self._conversion), self._unit_note()
+        note = self._who(traits)
+        if self._group_size > 1:
+            delta = float(self._curve(total, entries)(np.array([epsilon]))[0])
+            return _statement(epsilon, delta, self._accountant, total, traits, note)
+        grouped = self._by_groups(total, entries, lambda account: account._delta_at(entries, epsilon))
+        delta = delta_of(total, epsilon, self._accountant, self._conversion)
         if self._accountant == "pld":
             delta, by_pld = _delta_by_pld(total, epsilon, delta)
-            note = "; ".join(filter(None, (note, by_pld)))
+            note = _joined(note, by_pld)
+        if grouped is not None and grouped.delta < delta:
+            delta, note = grouped.delta, _joined(self._who(traits), _AS_A_GROUP)
         return _statement(epsilon, delta, self._accountant, total, traits, note)
 
-    def _of_groups(self, entries, relation):
-        return Accountant(self._delta, self._accountant, relation, self._assume, self._conversion,
-                          self._examples_per_user, self._orders)._spent(entries).epsilon
+    def _by_groups(self, total, entries, evaluate):
+        """A user's examples are a group too: the better bound where cut batches are not rare; None elsewhere."""
+        if total.examples_per_user == 1 or not total.excess or any(trait.of_users for trait in traits_of(entries)):
+            return None
+        return evaluate(Accountant(self._delta, self._accountant, total.relation, self._assume, self._conversion,
+                                   self._examples_per_user, self._orders))
 
     def _unit(self):
         return ("example", None) if self._examples_per_user is None else ("user", self._examples_per_user)
 
-    def _unit_note(self):
-        if self._examples_per_user is None:
-            return ""
-        return f"for users with up to {self._examples_per_user} examples"
+    def _who(self, traits):
+        """Whom a statement is about, where that is not one example."""
+        drawn = {trait.of_users for trait in traits}
+        if self._group_size > 1:
+            return f"for groups of {self._group_size} {'users' if drawn == {True} else 'records'}"
+        if drawn == {True}:
+            return "for users with everything they own"
+        if self._examples_per_user is not None:
+            return f"for users with up to {self._examples_per_user} examples"
+        return "for one example: steps that drew users count with twice their bound" if True in drawn else ""
 
     def _group_epsilon(self, total):
         if total.exact and self._accountant != "zcdp":
             return epsilon_of_gaussian(self._group_size * math.sqrt(total.squared_mu), self._delta)
-        curve = self._curve(total)
+        curve = self._curve_of_one(total)
         return group_epsilon(lambda epsilon: float(curve(np.array([epsilon]))[0]), self._delta, self._group_size)
 
     def advantage(self, entries: Iterable[LedgerEntry]) -> float:
@@ -168,8 +179,8 @@ class Accountant:
     def _advantage(self, entries):
         total, _ = self._compose(tuple(entries))
         if total.exact:
-            return tradeoff.advantage_of_gaussian(math.sqrt(total.squared_mu))
-        return tradeoff.advantage_from_curve(self._curve(total))
+            return tradeoff.advantage_of_gaussian(self._group_size * math.sqrt(total.squared_mu))
+        return tradeoff.advantage_from_curve(self._curve(total, entries))
 
     def true_positive_rate(self, entries: Iterable[LedgerEntry], false_positive_rate: float) -> float:
         """Largest true positive rate of any attack at `false_positive_rate`."""
@@ -178,8 +189,9 @@ class Accountant:
     def _true_positive_rate(self, entries, false_positive_rate):
         total, _ = self._compose(tuple(entries))
         if total.exact:
-            return tradeoff.true_positive_rate_of_gaussian(math.sqrt(total.squared_mu), false_positive_rate)
-        return tradeoff.true_positive_rate_from_curve(self._curve(total), false_positive_rate)
+            mu = self._group_size * math.sqrt(total.squared_mu)
+            return tradeoff.true_positive_rate_of_gaussian(mu, false_positive_rate)
+        return tradeoff.true_positive_rate_from_curve(self._curve(total, entries), false_positive_rate)
 
     def bayes_risk(self, entries: Iterable[LedgerEntry], prior: float) -> float:
         """Least probability of a wrong guess about one record's membership.
@@ -201,7 +213,7 @@ class Accountant:
 
     def _delta_curve(self, entries):
         total, _ = self._compose(tuple(entries))
-        return self._curve(total)
+        return self._curve(total, entries)
 
     def _over_relations(self, entries, evaluate, *arguments):
         """Figures under the relation asked for, first, and under all stronger ones that the entries support.
@@ -224,8 +236,18 @@ class Accountant:
                                                   *self._unit())
         return self._stronger[relation]
 
-    def _curve(self, total):
-        """Delta as a function of an array of epsilons."""
+    def _curve(self, total, entries):
+        """Delta as a function of an array of epsilons, for whom the statement is about."""
+        if self._group_size > 1 and total.exact and self._accountant != "zcdp":
+            mu = self._group_size * math.sqrt(total.squared_mu)
+            return np.vectorize(lambda epsilon: delta_of_gaussian(mu, epsilon))
+        curve = self._curve_of_one(total)
+        if self._group_size > 1:
+            return group_curve(curve, self._group_size)
+        grouped = self._by_groups(total, entries, lambda account: account._delta_curve(entries))
+        return curve if grouped is None else lambda epsilons: np.minimum(curve(epsilons), grouped(epsilons))
+
+    def _curve_of_one(self, total):
         something = bool(total.costs or total.releases)
         if self._accountant == "pld" and something and not pld.refusal(total) and not total.unprotected:
             scale = epsilon_of(total, 1e-3)
@@ -244,9 +266,11 @@ class Accountant:
         self._prefix_traits |= traits_of(closed[known:])
         traits = self._prefix_traits | traits_of(last)
         relation = common_relation(traits, self._relation)
-        if self._settled is None or relation != self._settled.relation:
+        # where some steps drew users and some examples, an example is what all of them have a claim for
+        of_examples = self._examples_per_user is None and len({trait.of_users for trait in traits}) > 1
+        if self._settled is None or (relation, of_examples) != (self._settled.relation, self._settled.of_examples):
             self._settled, known = Composition(relation, self._assume is not None, self._orders,
-                                               self._examples_per_user or 1), 0
+                                               self._examples_per_user or 1, of_examples), 0
         self._settled.extend(closed[known:])
         self._prefix = closed
         return self._settled.copy().extend(last), traits
@@ -277,53 +301,6 @@ def privacy_spent_delta(entries: Iterable[LedgerEntry], epsilon: float, accounta
     """Like `privacy_spent`, for a given epsilon: the statement holds the smallest delta."""
     epsilon = _validate.real("epsilon", epsilon, low=0, closed="low")
     return Accountant(0.5, accountant, relation, assume, conversion).delta_at(entries, epsilon)
-
-
-def epsilon_of(total: Composition, delta: float, accountant: str = "rdp", conversion: str = "improved") -> float:
-    """Epsilon of a `Composition`, by RDP or zCDP."""
-    if accountant == "zcdp":
-        stated_epsilon, stated_delta = total.released
-        return stated_epsilon + min(
-            epsilon_from_zcdp(rho, delta - stated_delta - spare, conversion) if delta > stated_delta + spare
-            else math.inf for rho, spare in _rhos(total))
-    bounds = [smallest_epsilon(lambda epsilon: delta_of(total, epsilon, "rdp", conversion), delta)] \
-        if total.two_sided else _rdp_epsilons(total, delta, conversion)
-    if conversion == "improved" and total.unamplified_known:
-        bounds.append(epsilon_of_gaussian(math.sqrt(total.squared_mu), delta))
-    return min(bounds)
-
-
-def delta_of(total: Composition, epsilon: float, accountant: str = "rdp", conversion: str = "improved") -> float:
-    """Delta of a `Composition` at `epsilon`, by RDP or zCDP."""
-    stated_epsilon, stated_delta = total.released
-    if accountant == "zcdp":
-        left = epsilon - stated_epsilon
-        return min(1.0, stated_delta + min(delta_from_zcdp(rho, left, conversion) + spare
-                                           for rho, spare in _rhos(total))) if left >= 0 else 1.0
-    first, second = (delta_from_rdp(curve, total.orders, epsilon, conversion) for curve in total.curves)
-    # where the left-out part may stand on either side, exp(epsilon) multiplies the other one
-    factor = 1 + math.exp(min(epsilon, 700.0)) if total.two_sided else 1.0
-    bounds = [first + factor * total.excess if total.excess else first, second]
-    if conversion == "improved" and total.unamplified_known:
-        bounds.append(delta_of_gaussian(math.sqrt(total.squared_mu), epsilon))
-    return min(1.0, stated_delta + min(bounds))
-
-
-def _rhos(total):
-    """(rho, delta set aside) by two arguments: no batch is ever cut, or all of them may be."""
-    added, probability = total.displaced
-    return (total.squared_mu / 2, probability), ((total.squared_mu + added) / 2, 0.0)
-
-
-def _rdp_epsilons(total, delta, conversion):
-    stated_epsilon, stated_delta = total.released
-    curves, left = total.curves, delta - stated_delta
-    spare = (left - total.excess, left)
-    bounds = [epsilon_from_rdp(curve, total.orders, d, conversion) if d > 0 else math.inf
-              for curve, d in zip(curves, spare)]
-    if not total.costs and left >= 0:
-        bounds.append(stated_epsilon)  # basic composition
-    return bounds
 
 
 def _epsilon_by_pld(total, delta, bound):
@@ -374,6 +351,10 @@ def _with_grid(value, grid):
     return value, "the PLD library failed, so this is the RDP bound" if math.isnan(grid) else f"value grid {grid:.2g}"
 
 
+def _joined(*notes):
+    return "; ".join(filter(None, notes))
+
+
 def _statement(epsilon, delta, accountant, total, traits, note):
     kinds = {trait.kind for trait in traits}
     sources = {trait.noise_source for trait in traits}
@@ -386,4 +367,4 @@ def _statement(epsilon, delta, accountant, total, traits, note):
         (accountant == "zcdp" and kinds & {POISSON, FIXED_SIZE}, "zCDP is not amplified by sampling"),
     ) if holds] + sorted({trait.note for trait in traits if trait.note})
     return PrivacySpent(float(epsilon), float(delta), accountant, "+".join(sorted(kinds)) or "none", total.relation,
-                        ASSUMPTION if total.assumed else GUARANTEE, "; ".join(filter(None, notes)))
+                        ASSUMPTION if total.assumed else GUARANTEE, _joined(*notes))

@@ -54,11 +54,13 @@ class Composition:
         assume_poisson (bool): Treat shuffled partitions as if batches had been drawn independently.
         orders (tuple[float]): Rényi orders of `curves`, all above 1.
         examples_per_user (int): Neighbours differ in a user with up to so many examples; 1 for a single example.
+        of_examples (bool): Neighbours differ in one example, also where steps drew users.
     """
 
     def __init__(self, relation: str, assume_poisson: bool = False, orders: tuple[float, ...] = DEFAULT_ORDERS,
-                 examples_per_user: int = 1) -> None:
+                 examples_per_user: int = 1, of_examples: bool = False) -> None:
         self.relation = relation
+        self.of_examples = of_examples
         self.examples_per_user = examples_per_user
         self.orders = orders
         self.assumed = False
@@ -72,7 +74,7 @@ class Composition:
 
     def copy(self) -> Composition:
         """An independent copy, for looking ahead."""
-        other = Composition(self.relation, self.assume_poisson, self.orders, self.examples_per_user)
+        other = Composition(self.relation, self.assume_poisson, self.orders, self.examples_per_user, self.of_examples)
         other.assumed = self.assumed
         for name in ("_exact", "_rounded", "_releases", "_epochs", "_charged"):
             setattr(other, name, getattr(self, name).copy())
@@ -88,6 +90,13 @@ class Composition:
         for event in grown & self._streams.keys():
             self._charge_stream(event)
         return self
+
+    def relation_of(self, event: Event) -> str:
+        """Relation under which an event costs what it costs here.
+
+        An example that is missing leaves its user's unit in place and moves it inside the ball, as if it were replaced.
+        """
+        return REPLACE_ONE if self.of_examples and event.sampling.examples_per_user else self.relation
 
     def count(self, cost: Cost, count: int) -> None:
         """Compose with `count` times the mechanism of a `Cost`; a negative count takes it back."""
@@ -133,8 +142,8 @@ class Composition:
         self._streams.setdefault(event, Counter())[epoch] += steps
 
     def _charge_stream(self, event):
-        charge = charge_of(event, self._streams[event])
-        cost = _step_cost(event.step, self.relation) if charge.amplified else _plain_cost(event.step, self.relation)
+        charge, relation = charge_of(event, self._streams[event]), self.relation_of(event)
+        cost = _step_cost(event.step, relation) if charge.amplified else _plain_cost(event.step, relation)
         cost = cost._replace(multiplier=cost.multiplier / charge.sensitivity)
         for known, count in (self._charged.get(event, (cost, 0)), (cost, -charge.rounds)):
             if count:
@@ -184,7 +193,8 @@ class Composition:
     @property
     def two_sided(self) -> bool:
         """Whether the part left out of the first curve may stand on either side of the comparison."""
-        return self.excess > 0 and (self.relation == REPLACE_ONE or self.examples_per_user > 1)
+        return any(cost.overflow and cost.overflow.excess and (cost.relation == REPLACE_ONE or cost.group > 1)
+                   for cost in self._exact)
 
     @property
     def released(self) -> tuple[float, float]:
@@ -242,8 +252,8 @@ class EpochKey(NamedTuple):
 
 
 def _fold_step(composition: Composition, entry: LedgerEntry) -> None:
-    event, sampling, relation = entry.event, entry.event.sampling, composition.relation
-    if composition.examples_per_user > 1:
+    event, sampling, relation = entry.event, entry.event.sampling, composition.relation_of(entry.event)
+    if composition.examples_per_user > 1 and sampling.examples_per_user is None:
         composition.count(_user_cost(event, relation, composition.examples_per_user), entry.steps)
     elif sampling.kind == SHUFFLE and composition.assume_poisson:
         composition.assumed = True
@@ -258,7 +268,7 @@ def _fold_step(composition: Composition, entry: LedgerEntry) -> None:
 def _fold_correlated(composition: Composition, entry: LedgerEntry) -> None:
     if entry.event.strategy.bands == 1:
         _fold_step(composition, LedgerEntry(entry.event.step, entry.steps, entry.epoch))
-    elif composition.examples_per_user > 1:
+    elif composition.examples_per_user > 1 and entry.event.sampling.examples_per_user is None:
         raise ValueError("unit must be 'example' for a ledger that holds correlated noise: its steps are not "
                          "independent of each other. State groups by group_size.")
     else:
@@ -272,7 +282,7 @@ def _user_cost(event: StepEvent, relation: str, examples: int) -> Cost:
     another user's.
     """
     sampling = event.sampling
-    if (sampling.kind != POISSON or event.examples_per_unit != 1 or sampling.examples_per_user is not None
+    if (sampling.kind != POISSON or event.examples_per_unit != 1
             or REPLACE_ONE in (relation, sampling.relation)):
         raise ValueError(f"unit must be 'example' unless every step drew its examples by Poisson sampling, clipped "
                          f"each one alone and is stated under add-or-remove or zero-out, but the ledger holds a "
@@ -345,6 +355,7 @@ class Traits(NamedTuple):
     relation: str
     noise_source: Randomness
     note: str
+    of_users: bool = False
 
 
 def traits_of(entries: Iterable[LedgerEntry]) -> set[Traits]:
@@ -356,7 +367,8 @@ def _traits(event: Event) -> Traits:
     sampling = event.sampling
     proven = ZERO_OUT if sampling.kind in PARTITIONS and sampling.relation == ADD_OR_REMOVE else sampling.relation
     reason = sampling.reason and f"every record is taken to be in every step, because {sampling.reason}"
-    return Traits(sampling.kind, proven, event.noise_source, "; ".join(filter(None, (event.note, reason))))
+    return Traits(sampling.kind, proven, event.noise_source, "; ".join(filter(None, (event.note, reason))),
+                  sampling.examples_per_user is not None)
 
 
 def common_relation(traits: Iterable[Traits], relation: Optional[str] = None) -> str:

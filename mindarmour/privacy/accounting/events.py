@@ -83,7 +83,8 @@ def unit_text(sampling: Sampling, examples_per_unit: Optional[int]) -> str:
     if examples_per_unit > 1:
         return f"micro-batch of {examples_per_unit} {several}"
     if sampling.examples_per_user:
-        return f"user (up to {sampling.examples_per_user} examples)"
+        count = sampling.examples_per_user
+        return f"user (up to {count} example{'' if count == 1 else 's'})"
     return what if sampling.views == 1 else f"{what} ({sampling.views} views)"
 
 

@@ -166,6 +166,11 @@ class Sampling:
                              f"{self.steps_per_epoch}.")
 
     @property
+    def rows(self) -> int:
+        """Rows of a batch that form one of what is drawn: an example's views, a user's examples with theirs."""
+        return self.views * (self.examples_per_user or 1)
+
+    @property
     def rate(self) -> float:
         """Probability that a given record takes part in a given step; where groups take turns, in one of its group."""
         return self.groups * self.batch_size / self.num_examples

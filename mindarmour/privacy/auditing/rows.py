@@ -89,7 +89,7 @@ def with_coins(dataset: SamplerDataset, is_in: np.ndarray) -> SamplerDataset:
         ValueError: A sampler under whose relation a hole is not the neighbour.
     """
     sampling = dataset.claim
-    if sampling.kind not in _KINDS or sampling.shards > 1 or sampling.views > 1:
+    if sampling.kind not in _KINDS or sampling.shards > 1 or sampling.rows > 1:
         raise ValueError(f"sampler must be PoissonSampler, BallsInBinsSampler or ShufflePartition on one rank, whose "
                          f"neighbour is a hole at the canary's place, but the data set has {sampling}.")
     return SamplerDataset(CoinBatches(dataset.source, is_in))

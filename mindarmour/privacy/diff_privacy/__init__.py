@@ -24,6 +24,7 @@ from mindarmour.privacy.diff_privacy.sampling.samplers import (
     PoissonSampler,
     ShufflePartition,
 )
+from mindarmour.privacy.diff_privacy.sampling.users import UserBallsInBinsSampler, UserPoissonSampler
 from mindarmour.privacy.diff_privacy.sampling.views import augmented_views, random_flip, random_shift
 from mindarmour.privacy.diff_privacy.train.clipped_gradients import ClippedSum, clipped_gradient_fn
 from mindarmour.privacy.diff_privacy.train.loop import PrivateLoop
@@ -52,6 +53,8 @@ __all__ = [
     "PrivateLoop",
     "RDPMonitor",
     "ShufflePartition",
+    "UserBallsInBinsSampler",
+    "UserPoissonSampler",
     "ZCDPMonitor",
     "augmented_views",
     "clipped_gradient_fn",

@@ -35,6 +35,22 @@ def group_epsilon(delta_at: Callable[[float], float], delta: float, group_size: 
     return size * smallest_epsilon(lambda epsilon: delta_at(epsilon) * _walk(epsilon, size), delta)
 
 
+def group_curve(delta_at: Callable[[np.ndarray], np.ndarray], group_size: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Delta of data sets that differ in up to `group_size` records, as a function of an array of epsilons.
+
+    Args:
+        delta_at (callable): Delta for one record at an array of epsilons of at least 0.
+        group_size (int): At least 1.
+    """
+    def delta_of_group(epsilons: np.ndarray) -> np.ndarray:
+        single = np.asarray(epsilons, np.float64) / group_size
+        walks = np.array([_walk(epsilon, group_size) for epsilon in single.ravel()]).reshape(single.shape)
+        deltas = np.asarray(delta_at(single), np.float64)
+        return np.minimum(1.0, np.multiply(deltas, walks, out=np.zeros_like(deltas), where=deltas > 0))
+
+    return delta_of_group
+
+
 def _walk(epsilon, size):
     """1 + exp(epsilon) + .. + exp((size - 1) epsilon)."""
     if size * epsilon > 700:

@@ -39,18 +39,21 @@ class Monitor(Callback):
         targets (Targets): What is computed, and the budget.
         orders (sequence, optional): Rényi orders.
         beside (tuple[str]): Other accountants whose figures are printed too.
+        examples_per_user (int, optional): State it for users who own up to so many examples, too.
     """
 
     accountant = "rdp"
 
     def __init__(self, arguments: MonitorArguments, targets: Targets, orders: Optional[Sequence[float]] = None,
-                 beside: Sequence[str] = ()) -> None:
+                 beside: Sequence[str] = (), examples_per_user: Optional[int] = None) -> None:
         super().__init__()
         self._arguments = arguments
         self._targets = targets
         delta = 0.5 if targets.delta is None else targets.delta
         self._account = Accountant(delta, self.accountant, orders=orders)
         self._beside = [Accountant(delta, name) for name in beside]
+        self._of_users = None if examples_per_user is None else Accountant(
+            delta, self.accountant, orders=orders, unit="user", examples_per_user=examples_per_user)
         # never below PLD and much faster: while it keeps the budget, PLD does
         self._quick = Accountant(delta) if self.accountant == "pld" else None
         self._own_ledger = Ledger()
@@ -98,7 +101,8 @@ class Monitor(Callback):
     def _event_at(self, step: int) -> StepEvent:
         arguments = self._arguments
         if self._source is not None:
-            return self._source.plan.event(step, self._source.rows or arguments.batch_size)
+            plan = self._source.plan
+            return plan.event(step, self._source.rows or arguments.batch_size * plan.rows_together)
         multiplier = decayed_multiplier(arguments.noise_decay_mode, arguments.initial_noise_multiplier,
                                         arguments.noise_decay_rate, step)
         return StepEvent(self._assumed_sampling(), multiplier)
@@ -263,6 +267,8 @@ class Monitor(Callback):
     def _remarks(self, spent: PrivacySpent) -> Iterator[str]:
         """Lines about all figures."""
         event = self.ledger.entries[-1].event
+        if self._of_users is not None:
+            yield self._for_users(self._of_users)
         if event.sampling.kind == SHUFFLE and isinstance(event, StepEvent):
             if self._beside and self._targets.delta is not None:
                 yield self._statement(shuffle_lower_bound(self.ledger.entries, self._targets.delta), True)
@@ -274,6 +280,14 @@ class Monitor(Callback):
                    f"{self._arguments.num_samples} records as it stands, drawn at random, would pass as well")
         if spent.epsilon > _NEARLY_UNPROTECTED:
             yield f"This is next to no protection: {_advice(event)}"
+
+    def _for_users(self, account: Accountant) -> str:
+        """What the run costs whoever owns several examples."""
+        try:
+            spent = self._spent_by(account, self.ledger.entries)
+        except ValueError as error:  # no theorem holds for these steps
+            return f"for users who own several examples nothing is known: {error}"
+        return f"{self._targets.name} is {self._targets.value_of(spent):.6g} {spent.note.split(';')[0]}"
 
     def _poisson_figure(self) -> str:
         """What the same steps would cost if each record had joined each batch independently."""

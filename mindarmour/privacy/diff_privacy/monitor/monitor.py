@@ -52,8 +52,8 @@ class RDPMonitor(Monitor):
     sampling and units of one example.
 
     Args:
-        num_samples (int): Records in the training set.
-        batch_size (int): Expected batch size, below `num_samples`.
+        num_samples (int): Records in the training set; users, where a sampler draws users.
+        batch_size (int): Expected batch size, below `num_samples`; users, where a sampler draws users.
         initial_noise_multiplier (float): Noise multiplier of the first step, > 0.
         max_eps (float, optional): Budget on epsilon, with `target_delta`.
         target_delta (float, optional): Delta in (0, 1) at which epsilon is computed. Advised: below 1/num_samples.
@@ -66,6 +66,8 @@ class RDPMonitor(Monitor):
         dataset_sink_mode (bool): Kept for the documented signature; the monitor counts every step either way.
         stop_at_budget (bool): Stop training before the step that would pass the budget. Off by default: the budget
             then only warns, once.
+        examples_per_user (int, optional): The most examples that one user owns: prints beside each figure what the run
+            costs such a user. Budgets stay with the figure for one example.
 
     Guarantee:
         The printed epsilon is an upper bound under the relation and sampling printed with it.
@@ -82,10 +84,11 @@ class RDPMonitor(Monitor):
                  max_delta: Optional[float] = None, target_eps: Optional[float] = None,
                  orders: Optional[Sequence[float]] = None, noise_decay_mode: Optional[str] = DEFAULT_MODE,
                  noise_decay_rate: float = DEFAULT_RATE, per_print_times: int = 50, dataset_sink_mode: bool = False,
-                 stop_at_budget: bool = False) -> None:
+                 stop_at_budget: bool = False, examples_per_user: Optional[int] = None) -> None:
         arguments = MonitorArguments(num_samples, batch_size, initial_noise_multiplier, noise_decay_mode,
                                      noise_decay_rate, per_print_times, dataset_sink_mode)
-        super().__init__(arguments, Targets(target_delta, target_eps, max_eps, max_delta, stop_at_budget), orders)
+        super().__init__(arguments, Targets(target_delta, target_eps, max_eps, max_delta, stop_at_budget), orders,
+                         examples_per_user=examples_per_user)
 
     def _assumed_sampling(self) -> Sampling:
         return _poisson(self._arguments)
@@ -99,8 +102,8 @@ class PLDMonitor(Monitor):
 
     Args:
         num_samples, batch_size, initial_noise_multiplier, max_eps, target_delta, max_delta, target_eps,
-            noise_decay_mode, noise_decay_rate, per_print_times, dataset_sink_mode, stop_at_budget: As for
-            `RDPMonitor`.
+            noise_decay_mode, noise_decay_rate, per_print_times, dataset_sink_mode, stop_at_budget,
+            examples_per_user: As for `RDPMonitor`.
         beside (tuple[str]): Other accountants, 'rdp' or 'zcdp', whose figures are printed beside this one's.
 
     Guarantee:
@@ -121,11 +124,11 @@ class PLDMonitor(Monitor):
                  max_delta: Optional[float] = None, target_eps: Optional[float] = None,
                  noise_decay_mode: Optional[str] = DEFAULT_MODE, noise_decay_rate: float = DEFAULT_RATE,
                  per_print_times: int = 50, dataset_sink_mode: bool = False, stop_at_budget: bool = False,
-                 beside: Sequence[str] = ()) -> None:
+                 beside: Sequence[str] = (), examples_per_user: Optional[int] = None) -> None:
         arguments = MonitorArguments(num_samples, batch_size, initial_noise_multiplier, noise_decay_mode,
                                      noise_decay_rate, per_print_times, dataset_sink_mode)
         super().__init__(arguments, Targets(target_delta, target_eps, max_eps, max_delta, stop_at_budget),
-                         beside=beside)
+                         beside=beside, examples_per_user=examples_per_user)
 
     def _assumed_sampling(self) -> Sampling:
         return _poisson(self._arguments)
@@ -138,8 +141,8 @@ class ZCDPMonitor(Monitor):
     partition that is once an epoch; with Poisson sampling it may be every step, and `RDPMonitor` is far tighter.
 
     Args:
-        num_samples (int): Records in the training set.
-        batch_size (int): Expected batch size, below `num_samples`.
+        num_samples (int): Records in the training set; users, where a sampler draws users.
+        batch_size (int): Expected batch size, below `num_samples`; users, where a sampler draws users.
         initial_noise_multiplier (float): Noise multiplier of the first step, > 0.
         max_eps (float, optional): Budget on epsilon.
         target_delta (float): Delta in (0, 1) at which epsilon is computed.
@@ -148,6 +151,8 @@ class ZCDPMonitor(Monitor):
         per_print_times (int): Steps between two prints.
         dataset_sink_mode (bool): Kept for the documented signature.
         stop_at_budget (bool): Stop training before the step that would pass the budget.
+        examples_per_user (int, optional): The most examples that one user owns: prints beside each figure what the run
+            costs such a user. Budgets stay with the figure for one example.
 
     References:
         Bun & Steinke 2016, "Concentrated differential privacy". Canonne, Kamath, Steinke 2020, "The discrete
@@ -159,10 +164,12 @@ class ZCDPMonitor(Monitor):
     def __init__(self, num_samples: int, batch_size: int, initial_noise_multiplier: float = DEFAULT_MULTIPLIER,
                  max_eps: Optional[float] = 10.0, target_delta: Optional[float] = 1e-3,
                  noise_decay_mode: Optional[str] = DEFAULT_MODE, noise_decay_rate: float = DEFAULT_RATE,
-                 per_print_times: int = 50, dataset_sink_mode: bool = False, stop_at_budget: bool = False) -> None:
+                 per_print_times: int = 50, dataset_sink_mode: bool = False, stop_at_budget: bool = False,
+                 examples_per_user: Optional[int] = None) -> None:
         arguments = MonitorArguments(num_samples, batch_size, initial_noise_multiplier, noise_decay_mode,
                                      noise_decay_rate, per_print_times, dataset_sink_mode)
-        super().__init__(arguments, Targets(target_delta, None, max_eps, None, stop_at_budget))
+        super().__init__(arguments, Targets(target_delta, None, max_eps, None, stop_at_budget),
+                         examples_per_user=examples_per_user)
 
     def _assumed_sampling(self) -> Sampling:
         arguments = self._arguments

@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 from scipy.special import bdtrc
@@ -56,6 +56,8 @@ OVERFLOW_PROBABILITY = 1e-16
 # to delta: 5e-16 for a million epochs at epsilon 20, less than float64 can tell from the stated delta.
 NEVER = 1e-30
 
+Draws = Callable[[int], Iterator[np.ndarray]]
+
 
 def physical_batch_size(num_examples: int, batch_size: float, probability: float = OVERFLOW_PROBABILITY) -> int:
     """Smallest size that a binomial batch of expected `batch_size` exceeds with at most `probability`."""
@@ -68,6 +70,16 @@ def physical_batch_size(num_examples: int, batch_size: float, probability: float
         else:
             low = middle + 1
     return low
+
+
+def records_with_mask(data: Any, column_names: Optional[Sequence[str]] = None,
+                      pad_to: Optional[Mapping[str, Any]] = None) -> Any:
+    """`records_of` the data, which must leave room for the mask column."""
+    records = records_of(data, column_names, pad_to)
+    if MASK_COLUMN in records.names:
+        raise ValueError(f"column_names must not hold {MASK_COLUMN!r}, the name of the mask that the sampler adds, "
+                         f"but got {records.names}. Rename that column.")
+    return records
 
 
 class Sampler:
@@ -105,11 +117,12 @@ class Sampler:
             TypeError: Data of a kind that cannot be read.
             ValueError: Data that cannot be sampled from, each with the line to change.
         """
-        records = records_of(data, column_names, pad_to)
-        if MASK_COLUMN in records.names:
-            raise ValueError(f"column_names must not hold {MASK_COLUMN!r}, the name of the mask that the sampler adds, "
-                             f"but got {records.names}. Rename that column.")
-        count = len(records)
+        records = records_with_mask(data, column_names, pad_to)
+        sampling, steps, draws = self.draws_of(len(records))
+        return SamplerDataset(PaddedBatches(records, draws, steps, sampling))
+
+    def draws_of(self, count: int) -> tuple[Sampling, int, Draws]:
+        """(claim, steps of an epoch, draws as `PaddedBatches` takes them) for so many records."""
         _validate.integer("batch_size", self.batch_size, low=1, high=count)
         ranks = current_ranks()
         sampling, size, steps = self._claim(count, ranks.world)
@@ -120,7 +133,7 @@ class Sampler:
             for places in self._epoch(shard, sampling, size, steps, self._stream(start, ranks.rank)):
                 yield np.where(places == HOLE, HOLE, places * ranks.world + ranks.rank)
 
-        return SamplerDataset(PaddedBatches(records, draws, steps, sampling))
+        return sampling, steps, draws
 
     def _claim(self, count: int, world: int) -> tuple[Sampling, int, int]:
         """(Sampling, rows of a rank's physical batch, steps of an epoch)."""

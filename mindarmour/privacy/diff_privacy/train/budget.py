@@ -22,7 +22,7 @@ def multiplier_for_budget(epsilon, delta, epochs, dataset, plan, accountant="rdp
             may exceed it.
     """
     epochs = _validate.integer("epochs", epochs, low=1)
-    # rows matter where units have several of them
-    rows = plan.sampling.batch_size if plan.micro_batches is None else dataset.output_shapes()[0][0]
+    # rows matter where the batch is cut into micro-batches
+    rows = plan.sampling.rows if plan.micro_batches is None else dataset.output_shapes()[0][0]
     steps = dataset.get_dataset_size()
     return noise_multiplier_for_event(epsilon, delta, plan.event(0, rows), epochs * steps, steps, accountant)

@@ -40,7 +40,8 @@ class Units:
 
     Args:
         rows (int): Rows of a batch that form one unit.
-        views (int): How many of these rows are augmented views of one example.
+        views (int): How many of these rows belong to one example, as its augmented views, or to one user, as his
+            examples.
     """
 
     rows: int = 1
@@ -51,11 +52,11 @@ class Units:
         _validate.integer("views", self.views, low=1)
         if self.rows % self.views:
             raise ValueError(f"rows of a unit must be a multiple of views = {self.views}, but got {self.rows}: the "
-                             f"views of one example are clipped together.")
+                             f"views of one example, or the examples of one user, are clipped together.")
 
     @property
     def examples(self) -> int:
-        """Different examples in one unit."""
+        """Different examples in one unit; users, if users are drawn."""
         return self.rows // self.views
 
 
@@ -71,12 +72,14 @@ def event_of_sum(sampling: Sampling, noise_multiplier: float, units: Units, nois
         count_multiplier (float, optional): See `StepEvent`.
 
     Raises:
-        ValueError: The sampling brings another number of views of an example than the units hold together.
+        ValueError: The sampling brings another number of rows of an example, or of a user, than the units hold
+            together.
     """
-    if sampling.views != units.views:
-        raise ValueError(f"The units must hold the {sampling.views} views of an example that the sampling brings, but "
-                         f"hold {units.views}: one example would move the sum by {sampling.views} times the bound. "
-                         f"Pass views={sampling.views} to clipped_gradient_fn.")
+    if sampling.rows != units.views:
+        whose = "an example" if sampling.examples_per_user is None else "a user"
+        raise ValueError(f"The units must hold the {sampling.rows} rows of {whose} that the sampling brings, but hold "
+                         f"{units.views}: one of them would move the sum by several times the bound. Pass "
+                         f"views={sampling.rows} to clipped_gradient_fn.")
     return StepEvent(sampling, noise_multiplier, count_multiplier=count_multiplier, examples_per_unit=units.examples,
                      noise_source=noise_source)
 
@@ -139,20 +142,26 @@ class Plan:
                              f"{self.norm_bound} and {self.noise_mech.norm_bound}.")
 
     @property
-    def views(self) -> int:
-        """Augmented views of one example, which form one unit; 1 without augmentation."""
-        return 1 if self.sampling is None else self.sampling.views
+    def rows_together(self) -> int:
+        """Rows that one unit must hold together: an example's augmented views, or a user's examples."""
+        return 1 if self.sampling is None else self.sampling.rows
 
     def units(self, rows: int) -> Units:
         """What is clipped in a physical batch of `rows` rows."""
-        if self.views > 1 and self.micro_batches is not None:
-            raise ValueError(f"micro_batches must be None when the data set brings {self.views} views of each "
-                             f"example: the views of one example are the unit.")
-        count = rows // self.views if self.micro_batches is None else self.micro_batches
-        if rows % count:
+        together = self.rows_together
+        if self.micro_batches is None:
+            if rows % together:
+                raise ValueError(f"A batch must hold whole units of {together} rows, but has {rows} rows. Train on the "
+                                 f"batches of the data set as they come.")
+            return Units(together, together)
+        if self.sampling is not None and (together > 1 or self.sampling.examples_per_user is not None):
+            what = "users" if self.sampling.examples_per_user else f"{together} views of each example"
+            raise ValueError(f"micro_batches must be None when the data set brings {what}, whose rows are the unit, "
+                             f"but got {self.micro_batches}.")
+        if rows % self.micro_batches:
             raise ValueError(f"micro_batches must divide the batch size, but {self.micro_batches} does not divide "
                              f"{rows}. Change one of them, or pass micro_batches=None for one unit per example.")
-        return Units(rows // count, self.views)
+        return Units(rows // self.micro_batches)
 
     def expected_units(self, rows: int) -> float:
         """Public divisor of the clipped sum: the units that a batch is expected to hold."""
@@ -170,27 +179,31 @@ class Plan:
         """
         if self.sampling is None:
             raise ValueError("sampling must be known to write down a step. Bind the plan to a data set.")
-        sampling, units = self.sampling if claimed else self._unknown_sampling(rows), self.units(rows)
+        sampling, units = (self.sampling, self.units(rows)) if claimed else self._unknown_origin(rows)
         return self.noise_mech.event_of(
             event_of_sum(sampling, self.noise_mech.multiplier_at(step), units, self._noise_source(),
-                         self._count_multiplier(rows, sampling.relation)))
+                         self._count_multiplier(rows, sampling.relation, units)))
 
-    def _unknown_sampling(self, rows: int) -> Sampling:
-        """No amplification, and the strongest relation that holds for batches of unknown origin."""
+    def _unknown_origin(self, rows: int) -> tuple[Sampling, Units]:
+        """No amplification, and the strongest claim that holds for batches of unknown origin.
+
+        Nobody knows whose rows stand together in them: what was one user's is a micro-batch of examples.
+        """
+        units, views = self.units(rows), self.sampling.views
         relation = REPLACE_ONE if self.sampling.relation == REPLACE_ONE else ZERO_OUT
-        everybody = max(1, rows * self.ranks.world // self.views)
-        return Sampling(FULL, everybody, everybody, relation, shards=self.ranks.world, views=self.views,
-                        examples_per_user=self.sampling.examples_per_user, reason=_NOT_OF_THE_DATA_SET)
+        everybody = max(1, rows * self.ranks.world // views)
+        return Sampling(FULL, everybody, everybody, relation, shards=self.ranks.world, views=views,
+                        reason=_NOT_OF_THE_DATA_SET), Units(units.rows, views)
 
     def _noise_source(self) -> Randomness:
         """The weakest randomness that the guarantee needs."""
         parts = (self.noise_mech, self.clip_mech)
         return weakest_randomness(*(part.source.kind for part in parts if part is not None))
 
-    def _count_multiplier(self, rows: int, relation: str) -> Optional[float]:
+    def _count_multiplier(self, rows: int, relation: str, units: Units) -> Optional[float]:
         if self.clip_mech is None:
             return None
-        return self.clip_mech.count_multiplier(self.expected_units(rows), self.units(rows).examples, relation)
+        return self.clip_mech.count_multiplier(self.expected_units(rows), units.examples, relation)
 
 
 def noise_of(noise_mech: Optional[NoiseGaussianRandom], optimizer: nn.Optimizer,

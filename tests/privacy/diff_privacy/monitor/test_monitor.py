@@ -23,6 +23,7 @@ from mindarmour.privacy.diff_privacy import (
     PrivacyMonitorFactory,
     PrivacyProgress,
     RDPMonitor,
+    UserPoissonSampler,
     ZCDPMonitor,
 )
 from mindarmour.privacy.diff_privacy.monitor.arguments import MonitorArguments
@@ -74,6 +75,31 @@ def test_attached_monitor_reads_what_ran_and_counts_every_step(capsys):
                                                         "epoch: 2 step: 8"]
     assert float(printed[-1].split("eps is ")[1]) == pytest.approx(monitor.spent().epsilon, rel=1e-4)
     assert "guarantee (rdp): add-or-remove, poisson sampling, one unit = example" in lines[-1]
+
+
+@pytest.mark.parametrize("policy", ["rdp", "zcdp"])
+def test_a_monitor_that_knows_of_users_says_what_they_pay(capsys, policy):
+    monitor = PrivacyMonitorFactory.create(policy, max_eps=None, per_print_times=8, examples_per_user=3,
+                                           noise_decay_mode=None, initial_noise_multiplier=8.0, **DATA)
+    model = model_of(dense(), 8.0)
+    model.train(1, poisson(), callbacks=[monitor])
+    figure = privacy_spent(model.ledger.entries, 1e-5, policy, unit="user", examples_per_user=3).epsilon
+    assert f"eps is {figure:.6g} for users with up to 3 examples" in capsys.readouterr().out
+    assert figure > monitor.spent().epsilon
+    model.train(1, partition(), callbacks=[monitor])
+    assert "for users who own several examples nothing is known: unit must be 'example'" in capsys.readouterr().out
+
+
+def test_a_monitor_of_users_that_are_drawn_states_their_figure(capsys):
+    columns = tuple(c.asnumpy() for c in batch_for("dense", COUNT))
+    dataset = UserPoissonSampler(4, 2).dataset(columns, np.arange(COUNT) % 32)
+    monitor = RDPMonitor(32, 4, noise_decay_mode=None, initial_noise_multiplier=2.0, max_eps=None, target_delta=1e-5)
+    model = model_of(dense(), 2.0)
+    model.train(1, dataset, callbacks=[monitor])
+    assert monitor.spent().epsilon == pytest.approx(expected(8, 2.0, Sampling("poisson", 32, 4, "add-or-remove")))
+    assert "one unit = user (up to 2 examples)" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="num_samples of the monitor must agree"):
+        model.train(1, dataset, callbacks=[RDPMonitor(COUNT, 4, noise_decay_mode=None, initial_noise_multiplier=2.0)])
 
 
 def test_partition_gets_the_bound_that_holds_and_poisson_as_an_assumption(capsys):
