@@ -221,7 +221,8 @@ def test_delta_and_attacks_follow_the_group(kind, accountant, whom):
     assert account.delta_at(entries, 0.9 * spent.epsilon).delta > 1e-5
     figures = [lambda a: a.advantage(entries), lambda a: a.delta_at(entries, 1.0).delta]
     if accountant == "rdp":
-        figures += [lambda a: a.true_positive_rate(entries, 0.01), lambda a: float(a.delta_curve(entries)(np.ones(1))[0])]
+        figures += [lambda a: a.true_positive_rate(entries, 0.01),
+                    lambda a: float(a.delta_curve(entries)(np.ones(1))[0])]
     for figure in figures:
         assert figure(account) > figure(one) or figure(one) == 1.0
 
