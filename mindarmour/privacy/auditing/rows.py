@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from mindarmour.privacy.accounting.events import BALLS_IN_BINS, POISSON, SHUFFLE
-from mindarmour.privacy.diff_privacy.sampling.batches import HOLE, PaddedBatches, SamplerDataset
+from mindarmour.privacy.diff_privacy.sampling.assembly import HOLE, Like
+from mindarmour.privacy.diff_privacy.sampling.batches import PaddedBatches, SamplerDataset
 
 _KINDS = (POISSON, BALLS_IN_BINS, SHUFFLE)
 CANARY_COLUMN = "canary"
@@ -34,12 +35,15 @@ class CanaryRecords:
     def __len__(self) -> int:
         return len(self._records) + self._count
 
-    def gather(self, wanted: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    def gather(self, draws: Iterable[np.ndarray], like: Like) -> Iterator[list[np.ndarray]]:
         """See `ArrayRecords.gather`."""
-        numbers, copied = itertools.tee(np.asarray(some, np.int64) for some in wanted)
-        with contextlib.closing(self._records.gather(some % len(self._records) for some in copied)) as originals:
-            for some, columns in zip(numbers, originals):
-                yield [self._canary(some), *columns]
+        numbers, copied = itertools.tee(np.asarray(places, np.int64) for places in draws)
+        count = len(self._records)
+        originals = self._records.gather((np.where(places == HOLE, HOLE, places % count) for places in copied),
+                                         like[1:])
+        with contextlib.closing(originals):
+            for places, columns in zip(numbers, originals):
+                yield [self._canary(places), *columns]
 
     def rows(self, numbers: np.ndarray) -> list[list[np.ndarray]]:
         """See `ArrayRecords.rows`."""

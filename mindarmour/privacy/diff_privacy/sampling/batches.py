@@ -10,11 +10,11 @@ import mindspore.dataset as ds
 import numpy as np
 
 from mindarmour.privacy.accounting.events import FULL, ZERO_OUT, Sampling
+from mindarmour.privacy.diff_privacy.sampling.assembly import HOLE
 from mindarmour.privacy.diff_privacy.sampling.records import columns_like
 from mindarmour.utils.secure_random import SecureStream
 
 MASK_COLUMN = "is_real"
-HOLE = -1
 
 
 class PaddedBatches:
@@ -43,8 +43,8 @@ class PaddedBatches:
     def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
         start, self._position = self._position, self._position + self._steps
         draws, wanted = itertools.tee(self._draws(start))
-        with contextlib.closing(self.records.gather(places[places != HOLE] for places in wanted)) as rows:
-            for places, columns in zip(draws, rows):
+        with contextlib.closing(self.records.gather(wanted, self._rows)) as batches:
+            for places, columns in zip(draws, batches):
                 yield tuple(self._batch(places, columns))
 
     def continue_at(self, step: int) -> None:
@@ -76,13 +76,8 @@ class PaddedBatches:
         return dict(zip(self.records.names, self._rows))
 
     def _batch(self, places: np.ndarray, columns: list[np.ndarray]) -> Iterator[np.ndarray]:
-        real = places != HOLE
-        for column, (shape, dtype) in itertools.zip_longest(columns, self._rows, fillvalue=np.empty(0)):
-            batch = np.zeros((len(places), *shape), column.dtype if dtype.kind in "US" and len(column) else dtype)
-            if len(column):
-                batch[real] = column
-            yield batch
-        yield real.astype(np.float32)
+        yield from columns
+        yield (places != HOLE).astype(np.float32)
 
 
 class SamplerDataset(ds.GeneratorDataset):

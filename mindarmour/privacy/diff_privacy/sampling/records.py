@@ -14,6 +14,7 @@ import mindspore.dataset as ds
 import numpy as np
 
 from mindarmour.privacy.diff_privacy.sampling import pipelines
+from mindarmour.privacy.diff_privacy.sampling.assembly import HOLE, Like, assembled, taken
 from mindarmour.privacy.diff_privacy.sampling.rows import (
     Rows,
     dense_column,
@@ -26,7 +27,7 @@ from mindarmour.utils.mindspore_internals import dataset_nodes as nodes
 TAG = "Sampler"
 DEFAULT_NAMES = ("image", "label")
 # Rows that MindSpore stacks at a time: enough to make the call cheap, few enough to start soon.
-_BLOCK = 32
+_BLOCK = 128
 # Record numbers handed to MindSpore at a time: memory stays flat, however long the epoch.
 _AHEAD = 2 ** 20
 # Records whose shapes are compared before training.
@@ -50,10 +51,10 @@ class ArrayRecords:
     def __len__(self) -> int:
         return len(self._columns[0])
 
-    def gather(self, wanted: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
-        """For each array of record numbers, the columns of these records in this order."""
-        for numbers in wanted:
-            yield [column[numbers] for column in self._columns]
+    def gather(self, draws: Iterable[np.ndarray], like: Like) -> Iterator[list[np.ndarray]]:
+        """For each array of record numbers and holes, columns of these records, zeros at holes; `like` is theirs."""
+        for places in draws:
+            yield [taken(column, places) for column in self._columns]
 
     def rows(self, numbers: np.ndarray) -> list[list[np.ndarray]]:
         """Single records."""
@@ -85,12 +86,12 @@ class PipelineRecords:
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def gather(self, wanted: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
-        """For each array of record numbers, the columns of these records in this order."""
-        for some in self._portions(wanted):
-            counts = [len(numbers) for numbers in some]
-            with contextlib.closing(self._blocks(self._chosen(np.concatenate(some)))) as blocks:
-                yield from _regrouped(blocks, counts, self.names)
+    def gather(self, draws: Iterable[np.ndarray], like: Like) -> Iterator[list[np.ndarray]]:
+        """For each array of record numbers and holes, columns of these records, zeros at holes; see `columns_like`."""
+        for some in self._portions(draws):
+            places = np.concatenate(some)
+            with contextlib.closing(self._blocks(self._chosen(places[places != HOLE]))) as blocks:
+                yield from assembled(blocks, some, self.names, like)
 
     def rows(self, numbers: np.ndarray) -> list[list[np.ndarray]]:
         """Single records, whatever their shapes."""
@@ -114,17 +115,18 @@ class PipelineRecords:
             return self._numbers.start + np.asarray(numbers, np.int64)
         return self._numbers[numbers]
 
-    def _portions(self, wanted: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    def _portions(self, draws: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
         """Consecutive arrays, as many as MindSpore is handed at a time."""
         # MindRecord takes at most as many numbers as it has records
         most = min(_AHEAD, len(self)) if isinstance(pipelines.chain_of(self.dataset)[-1], ds.MindDataset) else _AHEAD
         portion, size = [], 0
-        for numbers in wanted:
-            if portion and size + len(numbers) > most:
+        for places in draws:
+            count = np.count_nonzero(places != HOLE)
+            if portion and size + count > most:
                 yield portion
                 portion, size = [], 0
-            portion.append(numbers)
-            size += len(numbers)
+            portion.append(places)
+            size += count
         if portion:
             yield portion
 
@@ -137,18 +139,6 @@ class PipelineRecords:
             yield from iterator
         finally:
             iterator.stop()
-
-
-def _regrouped(blocks: Iterator[list[np.ndarray]], counts: list[int], names: list[str]) -> Iterator[list[np.ndarray]]:
-    """Blocks of rows, cut anew into groups of `counts` rows."""
-    held: list[list[np.ndarray]] = []
-    for count in counts:
-        while sum(len(block[0]) for block in held) < count:
-            held.append(next(blocks))
-        group = [np.concatenate([block[i] for block in held]) if len(held) > 1 else held[0][i]
-                 for i in range(len(names))] if held else []
-        yield [column[:count] for column in group]
-        held = [[column[count:] for column in group]] if group and len(group[0]) > count else []
 
 
 def columns_like(records: Any) -> list[tuple[tuple[int, ...], np.dtype]]:

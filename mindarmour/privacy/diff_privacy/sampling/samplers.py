@@ -37,8 +37,8 @@ from mindarmour.privacy.accounting.events import (
 )
 from mindarmour.privacy.accounting.sampling import steps_of_epoch
 from mindarmour.privacy.diff_privacy.parallel.ranks import current_ranks
+from mindarmour.privacy.diff_privacy.sampling.assembly import HOLE
 from mindarmour.privacy.diff_privacy.sampling.batches import (
-    HOLE,
     MASK_COLUMN,
     PaddedBatches,
     SamplerDataset,

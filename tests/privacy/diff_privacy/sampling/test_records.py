@@ -15,7 +15,7 @@ from records import COUNT, IMAGES, LABELS, epochs_of
 
 from mindarmour.privacy.diff_privacy import BallsInBinsSampler, FixedSizeSampler, PoissonSampler, ShufflePartition
 from mindarmour.privacy.diff_privacy.sampling.claims import claim_of
-from mindarmour.privacy.diff_privacy.sampling.records import records_of
+from mindarmour.privacy.diff_privacy.sampling.records import columns_like, records_of
 
 SAMPLERS = [PoissonSampler, BallsInBinsSampler, FixedSizeSampler, ShufflePartition]
 
@@ -324,10 +324,12 @@ def test_a_subset_of_a_source_is_what_is_drawn_from():
 def test_more_records_than_are_handed_over_at_a_time(monkeypatch):
     monkeypatch.setattr("mindarmour.privacy.diff_privacy.sampling.records._AHEAD", 17)
     records = records_of(numpy_rows())
-    wanted = [np.array(part) for part in ([3, 4], [], [0], list(range(40)), [], [7, 7, 7])]
-    nothing = np.zeros((0, 1)), np.zeros(0)
-    for numbers, (images, labels) in zip(wanted, (group or nothing for group in records.gather(wanted))):
-        assert np.array_equal(labels, numbers) and np.array_equal(images[:, 0], numbers + 1)
+    draws = [np.array(part) for part in ([3, 4], [], [-1, 0, -1], list(range(40)), [], [7, -1, 7, 7])]
+    gathered = list(records.gather(draws, columns_like(records)))
+    assert len(gathered) == len(draws)
+    for places, (images, labels) in zip(draws, gathered):
+        assert np.array_equal(labels, np.maximum(places, 0)) and images.shape == (len(places), 1)
+        assert np.array_equal(images[:, 0], places + 1), "zeros at holes"
 
 
 def test_more_draws_than_records_from_mindrecord(tmp_path):

@@ -23,7 +23,8 @@ from mindarmour.privacy.diff_privacy import (
     ShufflePartition,
 )
 from mindarmour.privacy.diff_privacy.parallel.ranks import Ranks
-from mindarmour.privacy.diff_privacy.sampling.batches import HOLE, at_random_places
+from mindarmour.privacy.diff_privacy.sampling.assembly import HOLE
+from mindarmour.privacy.diff_privacy.sampling.batches import at_random_places
 from mindarmour.privacy.diff_privacy.sampling.claims import claim_of
 from mindarmour.utils.secure_random import SecureStream
 
