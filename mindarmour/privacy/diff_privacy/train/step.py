@@ -8,6 +8,7 @@ is recorded before the device is asked, so that an interrupt can only leave a st
 from __future__ import annotations
 
 import warnings
+import weakref
 from dataclasses import replace
 from typing import Callable, Optional
 
@@ -68,6 +69,18 @@ class _HostStep(nn.Cell):
                            self.real_units(is_real), is_real.sum())
 
 
+# weak references to all steps there are
+_STEPS: list[weakref.ref] = []
+
+
+def steps_on(network: nn.Cell) -> bool:
+    """Whether a step that somebody still holds trains, or reads, a Parameter of this network."""
+    own = {id(parameter) for parameter in network.get_parameters()}
+    steps = [reference() for reference in list(_STEPS)]
+    return any(step is not None and any(id(parameter) in own for parameter in step.network.get_parameters())
+               for step in steps)
+
+
 def gradient_order(network: nn.Cell, optimizer: nn.Optimizer) -> tuple[int, ...]:
     """For each of the optimizer's parameters, its place among the network's trainable parameters."""
     place = {id(p): i for i, p in enumerate(network.trainable_params())}
@@ -118,6 +131,8 @@ class TrainStep(nn.Cell):
         self._reduction = reduction
         self._loss_scale = loss_scale
         gradient_order(network, optimizer)
+        self._known = [{id(parameter): parameter for parameter in network.get_parameters()}]
+        _STEPS.append(weakref.ref(self, _STEPS.remove))
         # in lists: as attributes of a Cell, Parameters would become its own
         self._spending = [Spending(optimizer.parameters, network.get_parameters())]
         self._guards: list[Callable[[StepEvent], None]] = []
@@ -265,6 +280,7 @@ class TrainStep(nn.Cell):
         return columns[:place] + columns[place + 1:], columns[place].astype(ms.float32)
 
     def _prepare(self, columns, is_real):
+        self._require_same_parameters()
         kinds = kinds_of(self.network, columns)
         if self._step is not None:
             self._require_same_flags()
@@ -283,6 +299,13 @@ class TrainStep(nn.Cell):
 
     def _scaled(self):
         return scaled(self.network, self.loss_fn, self._reduction, self._loss_scale)
+
+    def _require_same_parameters(self):
+        for parameter in self.network.get_parameters():
+            if id(parameter) not in self._known[0]:
+                raise ValueError(f"The network must hold the Parameters that it had when the model was made, but "
+                                 f"'{parameter.name}' came later and would never be trained. Insert adapters or layers "
+                                 f"first, then make optimizer and model.")
 
     def _require_same_flags(self):
         for parameter, flag in self._flags:
