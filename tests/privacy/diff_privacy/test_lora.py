@@ -113,7 +113,8 @@ def test_adapters_alone_are_saved_and_loaded_with_their_ledger(tmp_path):
 
 
 @pytest.mark.parametrize("targets, rank, alpha, match", [
-    (["0"], 2, 3.0, "one of them only"), (["0", "2"], 1, 1.5, "rank of the adapters"), (["0", "2"], 2, 4.0, "alpha of")])
+    (["0"], 2, 3.0, "one of them only"), (["0", "2"], 1, 1.5, "rank of the adapters"),
+    (["0", "2"], 2, 4.0, "alpha of")])
 def test_adapters_of_another_shape_are_refused_whole(tmp_path, targets, rank, alpha, match):
     lora.save(trained(), str(tmp_path / "adapters.ckpt"))
     other = lora.insert(dense(), targets, rank, alpha)
