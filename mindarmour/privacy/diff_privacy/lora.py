@@ -100,8 +100,8 @@ def insert(network: nn.Cell, targets: Union[str, Sequence[str]], rank: int = 4, 
     alpha = 2.0 * rank if alpha is None else _validate.real("alpha", alpha, low=0)
     _refuse_trained(network)
     if _adapters(network):
-        raise ValueError(f"network must hold no adapters yet, but {next(iter(_adapters(network)))!r} is one. Merge them "
-                         f"first, with lora.merged(network).")
+        raise ValueError(f"network must hold no adapters yet, but {next(iter(_adapters(network)))!r} is one. Merge "
+                         f"them first, with lora.merged(network).")
     layers = _named(network, "targets", targets)
     kept = _named(network, "trainable", trainable)
     for name, layer in layers.items():
@@ -249,7 +249,8 @@ def _trained(network: nn.Cell) -> dict[str, Parameter]:
     """{name: Parameter} of the adapters and of what is trained beside them; names do not depend on wrappers."""
     return {f"{name}.{attribute}" if name else attribute: parameter
             for name, cell in network.cells_and_names()
-            for attribute, parameter in own_parameters(cell).items() if parameter is not None and parameter.requires_grad}
+            for attribute, parameter in own_parameters(cell).items()
+            if parameter is not None and parameter.requires_grad}
 
 
 def _merged_dense(cell: LoRADense) -> nn.Dense:

@@ -38,7 +38,7 @@ class Attention(nn.Cell):
 
 
 class Block(nn.Cell):
-    """Attention and two dense layers, each behind a normalisation and around a shortcut. No dropout: noise is enough."""
+    """Attention and two dense layers, each behind a normalisation and around a shortcut; no dropout."""
 
     def __init__(self, width, heads):
         super().__init__()

@@ -19,7 +19,7 @@ import numpy as np
 from mindarmour.privacy.diff_privacy.parallel.ranks import current_ranks
 from mindarmour.privacy.diff_privacy.sampling.batches import HOLE, PaddedBatches, SamplerDataset
 from mindarmour.privacy.diff_privacy.sampling.draws import subset_draw
-from mindarmour.privacy.diff_privacy.sampling.records import ArrayRecords
+from mindarmour.privacy.diff_privacy.sampling.records import ArrayRecords, columns_like
 from mindarmour.privacy.diff_privacy.sampling.samplers import (
     BallsInBinsSampler,
     Draws,
@@ -206,7 +206,7 @@ def _warn_of_shared_rows(records: Any, owned: list[np.ndarray]) -> None:
     """Say where equal rows stand under several users: what protects one of them leaves the other's copy."""
     if not isinstance(records, ArrayRecords):
         return
-    columns = next(records.gather([np.concatenate(owned)]))
+    columns = next(records.gather([np.concatenate(owned)], columns_like(records)))
     if sum(column.nbytes for column in columns) > _LOOKED_THROUGH:
         return
     owner = np.repeat(np.arange(len(owned)), [len(rows) for rows in owned])
