@@ -61,7 +61,7 @@ def main(arguments=None):
     setting = training.SMOKE if args.smoke else training.Setting()
     public, private, held_out = read(args)
     print(f"{len(public)} public characters, {len(private.texts)} private speeches, {len(held_out.texts)} held out")
-    held_out = held_out.texts[:2000]
+    held_out = held_out.texts[:1000]
     rows = []
     for seed in range(args.seeds):
         for epsilon in args.epsilons:

@@ -36,17 +36,17 @@ class Setting:
         samples (int): Texts that are generated.
     """
 
-    width: int = 96
+    width: int = 64
     layers: int = 2
-    pretraining_steps: int = 1000
-    steps: int = 120
-    batch: int = 256
+    pretraining_steps: int = 600
+    steps: int = 100
+    batch: int = 128
     rank: int = 4
     rate: float = 3e-3
     bound: float = 0.5
-    physical: int = 128
-    candidates: int = 400
-    samples: int = 32
+    physical: int = 120
+    candidates: int = 255
+    samples: int = 24
 
 
 SMOKE = Setting(width=16, layers=1, pretraining_steps=10, steps=3, batch=16, rank=2, physical=32, candidates=20,

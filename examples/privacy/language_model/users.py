@@ -30,7 +30,7 @@ from mindarmour.privacy.diff_privacy import (
     lora,
 )
 
-MOST, MOST_IN_SMOKE = 8, 2  # speeches of a speaker that take part
+MOST, MOST_IN_SMOKE = 4, 2  # speeches of a speaker that take part
 WAYS = ("speakers drawn", "speeches drawn, stated for speakers", "speeches drawn, stated for speeches")
 
 
@@ -104,7 +104,7 @@ def main(arguments=None):
     for seed in range(args.seeds):
         for epsilon in args.epsilons:
             for way in WAYS:
-                rows.append(run(public, private, held_out.texts[:2000], setting, epsilon, seed, way, most,
+                rows.append(run(public, private, held_out.texts[:1000], setting, epsilon, seed, way, most,
                                 args.cache))
                 finished(rows, args.output)
     plotted(rows, "bits", "bits per character of other plays", args.plot, by="way")
