@@ -140,4 +140,4 @@ def test_lira_example(tmp_path):
     results = json.loads((tmp_path / "results.json").read_text())
     assert set(results) == {"undefended", "epsilon 3"}
     assert set(results["epsilon 3"]) == {"LOSS", "Entropy", "Classifier", "LiRA", "RMIA"}
-    assert len(list((tmp_path / "epsilon_3").glob("shadow_*.npz"))) == 4
+    assert len(list((tmp_path / "seed_0" / "epsilon_3").glob("shadow_*.npz"))) == 4

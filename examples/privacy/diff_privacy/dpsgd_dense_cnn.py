@@ -19,6 +19,7 @@ from mindspore import Tensor, nn
 from examples.common.arguments import example_arguments, use_device
 from examples.common.dataset.data_processing import mnist_arrays, mnist_folder
 from examples.common.networks.dense_cnn.dense_cnn_net import cnn_net, dense_net
+from examples.common.tables import markdown, spread
 from examples.privacy.diff_privacy.dense_cnn_config import dense_cnn_cfg
 from mindarmour.privacy.accounting.accountant import privacy_spent
 from mindarmour.privacy.accounting.calibration import noise_multiplier_for, steps_for
@@ -30,6 +31,8 @@ from mindarmour.privacy.release import AmortizedGaussianSanitizer
 NETWORKS = {"DENSE": dense_net, "CNN": cnn_net}
 HEADER = ("network  parameters  seed  noise  epochs  train   valid   test    published  eps used  delta used  "
           "amortized eps, delta  seconds")
+COLUMNS = ("row: published test accuracy at (eps, delta)", "noise", "epochs", "eps used (proven)",
+           "amortized eps, delta", "train", "validation", "test", "runs")
 
 
 def read_digits(data_path, share, smoke):
@@ -111,6 +114,18 @@ def line(result):
             f"{row.delta:10.1e}  {amortized:>20s}  {result['seconds']:7.0f}")
 
 
+def summary(results):
+    """One line of the documentation's table, from all runs of one row and setting."""
+    first = results[0]
+    row, amortized = first["row"], first["amortized"]
+    noise = f"({dense_cnn_cfg.step_eps}, {dense_cnn_cfg.step_delta:.0e}) a step" if amortized else "calibrated"
+    parts = zip(*(result["accuracy"] for result in results))
+    return [f"{row.network}: {row.published:.2%} at ({row.eps}, {row.delta:.1e})", f"{noise}: {first['noise']:.2f}",
+            f"{first['epochs']:.0f}", f"{first['spent'].epsilon:.2f}",
+            f"{amortized.epsilon:.2f}, {amortized.delta:.1e}" if amortized else "no budget per step",
+            *(spread(part, ".1%") for part in parts), len(results)]
+
+
 def _flags(parser):
     parser.add_argument("--seeds", type=int, default=1, help="runs of each row")
     parser.add_argument("--row", type=int, choices=range(len(dense_cnn_cfg.rows)), help="only this row")
@@ -125,7 +140,7 @@ def main(arguments=None):
     ms.set_context(mode=ms.GRAPH_MODE)
     digits = read_digits(args.data_path, cfg.validation_share, args.smoke)
     rows = cfg.rows if args.row is None else [cfg.rows[args.row]]
-    results = []
+    results, table = [], []
     print(HEADER)
     for row in rows:
         for kind in [args.parameters] if args.parameters else cfg.parameters:
@@ -133,6 +148,8 @@ def main(arguments=None):
             for seed in range(args.seeds):
                 results.append(run(cfg, row, kind, seed + 1, digits, epochs, args.smoke))
                 print(line(results[-1]), flush=True)
+            table.append(summary(results[-args.seeds:]))
+    print(markdown(COLUMNS, table))
     print("eps used: proven bound (PLD) for Poisson batches, neighbours differ by one record added or removed.\n"
           "amortized: the rule of thumb of the original system, no guarantee.")
     return results

@@ -1,6 +1,6 @@
 """Black-box inversion: an attacker who can query the first layers trains a decoder for their features.
 
-python examples/privacy/inversion_attack/cifar_black_box.py [--data_path CIFAR-10-binary]
+python examples/privacy/inversion_attack/cifar_black_box.py [--data_path CIFAR-10-binary] [--seeds N]
 
 Without --data_path the embedded digits and LeNet-5 take the place of CIFAR-10. The attacker queries with the
 victim's training images, with others of the same kind, and with noise.
@@ -14,6 +14,7 @@ import mindspore as ms
 import numpy as np
 from easydict import EasyDict
 
+from examples.common.tables import markdown
 from examples.privacy.inversion_attack import scene as sc
 from mindarmour.privacy.evaluation import ModelInversionAttack, reconstruction_report
 
@@ -27,11 +28,11 @@ def queries(scene):
     return {"same set": scene.train, "same distribution": scene.auxiliary, "random": (noise, scene.train[1])}
 
 
-def invert(scene, network, layer, images, args, name):
+def invert(scene, network, layer, images, args, name, seed):
     """Train a decoder and invert the features of test images; returns the report."""
     low, high = scene.bound
-    attack = ModelInversionAttack(network, scene.decoder(layer), images[0].shape[1:],
-                                  Path(args.output) / name.replace(" ", "_"), layer)
+    folder = Path(args.output) / f"{name.replace(' ', '_')}_{seed}"
+    attack = ModelInversionAttack(network, scene.decoder(layer), images[0].shape[1:], folder, layer)
     attack.train_inversion_model(sc.batches(*images), 1 if args.smoke else args.decoder_epochs, cfg.learning_rate)
     true = sc.one_of_each_class(*scene.test)[0]
     true = np.concatenate([true, scene.test[0][:12 if args.smoke else cfg.test_images]])
@@ -39,21 +40,26 @@ def invert(scene, network, layer, images, args, name):
     return reconstruction_report(true, np.clip(found, low, high), data_range=high - low)
 
 
+def run(seed, args):
+    """One victim; yields ((layer, queries), figures)."""
+    scene = sc.cifar_or_digits(args, seed)
+    network = sc.victim(scene, args)
+    print(f"victim's accuracy: {sc.accuracy(network, *scene.test):.3f}", flush=True)
+    for layer in scene.layers[:1] if args.smoke else scene.layers:
+        for name, images in queries(scene).items():
+            report = invert(scene, network, layer, images, args, name, seed)
+            sc.save_pictures(report, args, f"black_box_{layer}_{name.replace(' ', '_')}",
+                             f"decoder behind {layer}, queried with: {name}")
+            yield (layer, name), sc.figures(report)
+
+
 def main(given=None):
     """Run the attack for each layer and each set of queries; returns the rows of the table."""
     more = [("--decoder_epochs", {"type": int, "default": cfg.decoder_epochs})]
     args = sc.arguments(__doc__, cfg.epochs, given, more)
-    scene = sc.cifar_or_digits(args)
-    network = sc.victim(scene, args)
-    print(f"victim's accuracy: {sc.accuracy(network, *scene.test):.3f}", flush=True)
-    rows = []
-    for layer in scene.layers[:1] if args.smoke else scene.layers:
-        for name, images in queries(scene).items():
-            report = invert(scene, network, layer, images, args, name)
-            rows.append([layer, name, *sc.measures(report), report.outcome])
-            sc.save_pictures(report, args, f"black_box_{layer}_{name.replace(' ', '_')}",
-                             f"decoder behind {layer}, queried with: {name}")
-    print(sc.table(["layer", "queries", *sc.MEASURES, "outcome"], rows))
+    table = sc.over_seeds(lambda seed: run(seed, args), args, "black_box")
+    rows = [[*key, *sc.measures(line)] for key, line in table.items()]
+    print(markdown(["layer", "queries", *sc.NAMES], [*rows, ["random pair", "", *sc.random_pair(table)]]))
     return rows
 
 

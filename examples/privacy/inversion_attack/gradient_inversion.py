@@ -1,6 +1,6 @@
 """Gradient inversion: the digit behind a gradient that a client of federated learning sends.
 
-python examples/privacy/inversion_attack/gradient_inversion.py [--images 10] [--method idlg|dlg|cosine]
+python examples/privacy/inversion_attack/gradient_inversion.py [--images 10] [--method idlg|dlg|cosine] [--seeds N]
 
 The same attack on the plain gradient, and on the gradient that DPModel would release for one example: clipped, and
 noised with multiplier 1. 'idlg' and 'dlg' attack the untrained sigmoid network of their papers; 'cosine' attacks a
@@ -16,6 +16,7 @@ import numpy as np
 from easydict import EasyDict
 from mindspore import nn
 
+from examples.common.tables import markdown, spread
 from examples.privacy.inversion_attack import scene as sc
 from mindarmour.privacy.diff_privacy import NoiseMechanismsFactory, clipped_gradient_fn
 from mindarmour.privacy.evaluation import GradientInversion, reconstruction_report
@@ -82,27 +83,40 @@ def invert(network, images, labels, bound, args):
             for found in (plain, private)]
 
 
-def main(given=None):
-    """Run the attacks; returns the reports of the plain and the private gradients."""
-    more = [("--images", {"type": int, "default": 10}),
-            ("--method", {"default": "idlg", "choices": list(cfg.iterations)})]
-    args = sc.arguments(__doc__, cfg.epochs, given, more)
-    scene = sc.digits(args.data_path, args.smoke)
+def prepared(seed, args):
+    """(network, images, labels, bound, digits for the baseline) of one run."""
+    scene = sc.digits(args.data_path, args.smoke, seed)
     trained = args.method == "cosine"
-    network = sc.victim(scene, args) if trained else SigmoidLeNet()
-    digits, labels = sc.one_of_each_class(*scene.test)
+    network = sc.victim(scene, args) if trained else SigmoidLeNet(seed)
+    digits, labels = sc.one_of_each_class(*scene.test, rank=seed)
     low, high = scene.bound
     if not trained:  # the papers' network takes pixels in [0, 1]
         digits, (low, high) = (digits - low) / (high - low), (0.0, 1.0)
-    images, labels = digits[:args.images], labels[:args.images]
-    reports = []
+    return network, digits[:args.images], labels[:args.images], (low, high), digits
+
+
+def run(seed, args):
+    """The attacks of one seed; yields ((kind of gradients,), figures)."""
+    network, images, labels, (low, high), digits = prepared(seed, args)
     for name, (found, guesses) in zip(("plain", "private"), invert(network, images, labels, (low, high), args)):
         report = reconstruction_report(images, found, data_range=high - low, references=digits)
-        print(f"{name} gradients: {np.mean(guesses == labels):.0%} of the labels, images with a PSNR above 15 dB "
-              f"{np.mean(report['psnr'].values > 15):.0%}\n{report.summary()}")
+        print(f"{name} gradients: {report.outcome}\n{report.summary()}")
         sc.save_pictures(report, args, f"gradient_{args.method}_{name}", f"{args.method}, {name} gradients")
-        reports.append(report)
-    return reports
+        yield (name,), {**sc.figures(report), "labels": float(np.mean(guesses == labels)),
+                        "above 15 dB": float(np.mean(report["psnr"].values > 15))}
+
+
+def main(given=None):
+    """Run the attacks; returns the rows of the table."""
+    more = [("--images", {"type": int, "default": 10}),
+            ("--method", {"default": "idlg", "choices": list(cfg.iterations)})]
+    args = sc.arguments(__doc__, cfg.epochs, given, more)
+    table = sc.over_seeds(lambda seed: run(seed, args), args, f"gradient_{args.method}")
+    rows = [[*key, spread(line["labels"], ".0%"), *sc.measures(line), spread(line["above 15 dB"], ".0%")]
+            for key, line in table.items()]
+    print(markdown(["gradients", "labels right", *sc.NAMES, "above 15 dB"],
+                   [*rows, ["random pair", "", *sc.random_pair(table), ""]]))
+    return rows
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """White-box inversion of LeNet-5: trained as usual, and with a defence (differential privacy or suppression).
 
-python examples/privacy/inversion_attack/mnist_inversion_attack.py [--defence dp|suppress] [--data_path MNIST]
+python examples/privacy/inversion_attack/mnist_inversion_attack.py [--defence dp|suppress] [--seeds N]
 
 Reconstructs held-out digits from the features behind conv1, ReLU2 and fc1, judged by pixels and by an independent
 classifier, then images of whole classes from the classifier alone.
@@ -15,19 +15,21 @@ import numpy as np
 from easydict import EasyDict
 from mindspore import nn
 
+from examples.common.tables import markdown, spread
 from examples.privacy.inversion_attack import scene as sc
 from mindarmour.privacy.diff_privacy import DPModel, NoiseMechanismsFactory, PoissonSampler, PrivacyMonitorFactory
 from mindarmour.privacy.evaluation import ClassInversion, ImageInversionAttack
 
-cfg = EasyDict({"layers": ("conv1", "relu2", "fc1"),
-                "weights": {"conv1": (1, 1e-6, 1e-6), "relu2": (1, 1e-2, 1e-6), "fc1": (1, 1e-2, 1e-3)},
-                "iterations": 300, "epochs": 10, "class_iterations": 200, "class_restarts": 4,
+# layer, weights of the loss, iterations; (1, 0.2, 5) are the documented weights
+SEARCHES = (("conv1", (1, 1e-6, 1e-6), 100), ("conv1", (1, 1e-6, 1e-6), 300), ("conv1", (1, 0.2, 5), 300),
+            ("relu2", (1, 1e-2, 1e-6), 300), ("relu2", (1, 1e-2, 1e-6), 1000), ("fc1", (1, 1e-2, 1e-3), 300))
+cfg = EasyDict({"epochs": 10, "class_iterations": 200, "class_restarts": 4,
                 "dp": {"batch_size": 128, "lr": 0.25, "momentum": 0.9, "norm_bound": 0.3, "noise_multiplier": 1.0,
                        "delta": 1e-5},
                 "suppress": {"num_classes": 10, "lr": 0.1, "batch_size": 32, "end_epoch": 10, "start_epoch": 3,
                              "sparse_start": 0.0, "sparse_end": 0.95, "seed": 1}})
 
-METRICS = ("relative_l2", "ssim", "correlation", "psnr", "confidence")
+COLUMNS = ("network", "layer", "weights", "iterations", *sc.NAMES, "confidence")
 
 
 def loss_fn():
@@ -74,22 +76,45 @@ def defended(scene, args):
     return train_private(scene, args.epochs)
 
 
-def invert_features(scene, network, judge, images, labels, layer, smoke):
-    """Reconstruct images from the features behind one layer; returns the report."""
+def invert_features(scene, network, judge, search, smoke, seed):
+    """Reconstruct one image of each class from the features behind one layer; returns the report."""
+    layer, weights, iterations = search
+    images, labels = sc.one_of_each_class(*scene.test, rank=seed)
     front = scene.front(network, layer)
-    attack = ImageInversionAttack(front, images.shape[1:], scene.bound, cfg.weights[layer])
-    found = attack.generate(front(ms.Tensor(images)).asnumpy(), 5 if smoke else cfg.iterations, seed=1)
+    attack = ImageInversionAttack(front, images.shape[1:], scene.bound, weights)
+    found = attack.generate(front(ms.Tensor(images)).asnumpy(), 5 if smoke else iterations, seed=seed)
     return attack.evaluate(images, found, labels, judge).report
 
 
-def invert_classes(scene, network, judge, args):
+def invert_classes(scene, network, judge, args, seed):
     """Images of each class from the classifier alone."""
     attack = ClassInversion(network, scene.train[0].shape[1:], scene.bound)
     labels = np.arange(10)
     images = attack.reconstruct(labels, iters=5 if args.smoke else cfg.class_iterations,
-                                restarts=cfg.class_restarts, seed=1)
+                                restarts=cfg.class_restarts, seed=seed)
     others = min(len(scene.train[0]), len(scene.test[0]))
     return attack.evaluate(images, labels, judge, scene.train[0][:others], scene.test[0][:others])
+
+
+def networks_of(scene, args):
+    """(name, network): the ordinary and the defended one."""
+    yield "ordinary", sc.victim(scene, args)
+    network, name = defended(scene, args)
+    yield name, network
+
+
+def run(seed, args):
+    """Both networks of one seed, printed; yields ((network, layer, weights, iterations), figures)."""
+    scene = sc.digits(args.data_path, args.smoke, seed)
+    judge = sc.train(scene.new_network(), *scene.auxiliary, args.epochs)
+    for name, network in networks_of(scene, args):
+        print(f"seed {seed}, {name}: accuracy {sc.accuracy(network, *scene.test):.3f}", flush=True)
+        for search in SEARCHES[::5] if args.smoke else SEARCHES:
+            report = invert_features(scene, network, judge, search, args.smoke, seed)
+            layer, weights, iterations = search
+            sc.save_pictures(report, args, f"mnist_{name.split(',')[0]}_{layer}", f"LeNet-5 ({name}), behind {layer}")
+            yield (name, layer, str(weights), iterations), sc.figures(report)
+        print(f"seed {seed}, class inversion, {name}: {invert_classes(scene, network, judge, args, seed).summary()}")
 
 
 def main(given=None):
@@ -97,24 +122,10 @@ def main(given=None):
     more = [("--defence", {"default": "dp", "choices": ["dp", "suppress"]}),
             ("--defended_checkpoint", {"help": "weights of a LeNet-5 trained with a defence"})]
     args = sc.arguments(__doc__, cfg.epochs, given, more)
-    scene = sc.digits(args.data_path, args.smoke)
-    judge = sc.train(scene.new_network(), *scene.auxiliary, args.epochs)
-    networks = [(sc.victim(scene, args), "ordinary"), defended(scene, args)]
-    images, labels = sc.one_of_each_class(*scene.test)
-    rows = []
-    for network, name in networks:
-        right = sc.accuracy(network, *scene.test)
-        for layer in cfg.layers[::2] if args.smoke else cfg.layers:
-            report = invert_features(scene, network, judge, images, labels, layer, args.smoke)
-            rows.append([name, f"{right:.3f}", layer, *(f"{report[metric].mean:.3g}" for metric in METRICS),
-                         report.outcome])
-            sc.save_pictures(report, args, f"mnist_{name.split(',')[0]}_{layer}", f"LeNet-5 ({name}), behind {layer}")
-    baseline = [f"{report[metric].baseline_mean:.3g}" for metric in METRICS]
-    rows.append(["random pair", "", "", *baseline, ""])
-    print(sc.table(["network", "accuracy", "layer", "relative L2", "SSIM", "correlation", "PSNR dB", "confidence",
-                    "outcome"], rows))
-    for network, name in networks:
-        print(f"class inversion, {name}: {invert_classes(scene, network, judge, args).summary()}")
+    table = sc.over_seeds(lambda seed: run(seed, args), args, "white_box")
+    rows = [[*key, *sc.measures(line), spread(line["confidence"], ".2f")] for key, line in table.items()]
+    rows.append(["random pair", "", "", "", *sc.random_pair(table), ""])
+    print(markdown(COLUMNS, rows))
     return rows
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from mindspore import nn
 from tqdm import tqdm
 
+from examples.common import tables
 from examples.common.arguments import example_arguments, use_device
 from examples.common.dataset.data_processing import mnist_arrays, mnist_folder
 from examples.common.networks.cifar10cnn.cifar10cnn_net import CIFAR10CNN, CIFAR10CNNFront, cifar10cnn_decoder
@@ -20,7 +21,8 @@ from examples.common.networks.lenet5.lenet5_split import (
 )
 
 SMOKE_IMAGES = 256
-MEASURES = ("PSNR dB", "SSIM", "correlation")
+MEASURES = {"psnr": ".1f", "ssim": ".2f", "correlation": ".2f", "recognised": ".0%"}
+NAMES = ("PSNR dB", "SSIM", "correlation", "recognised")
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,24 @@ def arguments(description, epochs, given=None, more=()):
     def extend(parser):
         parser.add_argument("--checkpoint", help="weights of the victim; without it a victim is trained")
         parser.add_argument("--output", default="inversion_output", help="folder for pictures and checkpoints")
+        parser.add_argument("--seeds", type=int, default=1, help="runs, each with its own networks, halves, images")
         for flag, options in more:
             parser.add_argument(flag, **options)
 
     args = example_arguments(description, epochs, given, extend)
     ms.set_context(mode=ms.GRAPH_MODE)
     use_device(args.device_target)
-    ms.set_seed(1)
     return args
+
+
+def over_seeds(run, args, name):
+    """Figures of one run per seed: key of a line -> {name: figures}. `run` takes a seed, from 0, and yields them."""
+    def seeded(seed):
+        ms.set_seed(seed + 1)
+        return run(seed)
+
+    settings = {flag: value for flag, value in vars(args).items() if flag not in ("seeds", "output")}
+    return tables.over_seeds(seeded, args.seeds, Path(args.output) / name, settings)
 
 
 def _halves(images, labels, seed=0):
@@ -71,13 +83,13 @@ def _halves(images, labels, seed=0):
     return tuple((images[part], labels[part]) for part in (order[:middle], order[middle:2 * middle]))
 
 
-def digits(data_path=None, smoke=False):
-    """MNIST, or the embedded digits, with LeNet-5 split at conv1 and ReLU2."""
+def digits(data_path=None, smoke=False, seed=0):
+    """MNIST, or the embedded digits, with LeNet-5 split at conv1 and ReLU2; the seed draws the halves."""
     folder = mnist_folder(data_path)
     images, labels = mnist_arrays(folder / "train")
     test = mnist_arrays(folder / "test")
     bound = (float(images.min()), float(images.max()))
-    train, auxiliary = _halves(images, labels)
+    train, auxiliary = _halves(images, labels, seed)
     if smoke:
         train, auxiliary = ((images[:SMOKE_IMAGES], labels[:SMOKE_IMAGES]) for images, labels in (train, auxiliary))
     decoders = {"conv1": Conv1Decoder, "relu2": Relu2Decoder}
@@ -85,7 +97,7 @@ def digits(data_path=None, smoke=False):
                  lambda layer: decoders[layer](), ShadowFront)
 
 
-def cifar(data_path, smoke=False):
+def cifar(data_path, smoke=False, seed=0):
     """CIFAR-10 in binary form, with the network of He et al. split at conv11, ReLU22 and ReLU32."""
     parts = []
     for usage in ("train", "test"):
@@ -93,16 +105,16 @@ def cifar(data_path, smoke=False):
         columns = list(zip(*batches.create_tuple_iterator(num_epochs=1, output_numpy=True)))
         images = np.concatenate(columns[0]).transpose(0, 3, 1, 2).astype(np.float32) / 255
         parts.append((images, np.concatenate(columns[1]).astype(np.int32)))
-    train, auxiliary = _halves(*parts[0])
+    train, auxiliary = _halves(*parts[0], seed)
     if smoke:
         train, auxiliary = ((images[:SMOKE_IMAGES], labels[:SMOKE_IMAGES]) for images, labels in (train, auxiliary))
     return Scene(train, auxiliary, parts[1], (0.0, 1.0), ("conv11", "relu22", "relu32"), CIFAR10CNN,
                  CIFAR10CNNFront, cifar10cnn_decoder, lambda layer: CIFAR10CNNFront(CIFAR10CNN(), layer))
 
 
-def cifar_or_digits(args):
+def cifar_or_digits(args, seed=0):
     """CIFAR-10 from --data_path, else the digits."""
-    return cifar(args.data_path, args.smoke) if args.data_path else digits(smoke=args.smoke)
+    return cifar(args.data_path, args.smoke, seed) if args.data_path else digits(smoke=args.smoke, seed=seed)
 
 
 def batches(images, labels, size=64):
@@ -138,23 +150,28 @@ def accuracy(network, images, labels):
     return float(np.mean(np.concatenate(guesses) == labels))
 
 
-def one_of_each_class(images, labels, count=10):
-    """The first image of each of the first classes."""
-    index = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)[:count]]
+def one_of_each_class(images, labels, count=10, rank=0):
+    """The first image of each of the first classes, or the one of that rank."""
+    index = [int(np.flatnonzero(labels == label)[rank]) for label in np.unique(labels)[:count]]
     return images[index], labels[index]
 
 
-def measures(report):
-    """MEASURES of a report as text, the random pair's in brackets."""
-    digits = {"psnr": 2, "ssim": 3, "correlation": 3}
-    return [f"{report[name].mean:.{count}f} ({report[name].baseline_mean:.{count}f})"
-            for name, count in digits.items()]
+def figures(report):
+    """Means of a report, and those of random pairs of images."""
+    names = [name for name in ("psnr", "ssim", "correlation", "confidence") if name in report]
+    pairs = {f"{name}, random pair": report[name].baseline_mean for name in names}
+    return {**{name: report[name].mean for name in names}, **pairs, "recognised": float(report.recognised.mean())}
 
 
-def table(columns, rows):
-    """A table in Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+def measures(line):
+    """MEASURES of a line of several seeds as text."""
+    return [tables.spread(line[name], form) for name, form in MEASURES.items()]
+
+
+def random_pair(table):
+    """The same measures of random pairs, as text."""
+    first = next(iter(table.values()))
+    return [tables.spread(first[f"{name}, random pair"], form) for name, form in list(MEASURES.items())[:3]] + [""]
 
 
 def save_pictures(report, args, name, title):

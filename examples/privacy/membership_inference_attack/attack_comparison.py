@@ -1,10 +1,11 @@
 """All membership attacks on the same models: scikit-learn MLPs, so a comparison takes seconds to minutes.
 
-    python attack_comparison.py --data digits --label_noise 0.1 --num_models 16
-    python attack_comparison.py --data mnist5k --num_models 16
+    python attack_comparison.py --data digits --label_noise 0.1 --num_models 16 --seeds 5
+    python attack_comparison.py --data mnist5k --num_models 16 --seeds 5
 
-Each record is in the training set of half of the models; figures are means over eight audited models. With --seeds 5
-they are means and standard deviations over five choices of random labels, records and halves.
+Each record is in the training set of half of the models; figures are means over four audited models, and with several
+seeds means and standard deviations over as many choices of records, random labels and halves. Outputs of finished
+models are kept in the output folder: a stopped run goes on where it was.
 """
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
+from examples.common.tables import markdown, spread
 from mindarmour.privacy.evaluation import (
     RMIA,
     ConfidenceAttack,
@@ -28,7 +30,7 @@ from mindarmour.privacy.evaluation import (
     ShadowModels,
 )
 
-NUM_TARGETS = 8
+NUM_TARGETS = 4
 DATA_SEED = 11
 RATES = (0.01, 0.001)
 LEARNING_RATE = {"digits": 0.005, "mnist5k": 0.003}
@@ -105,14 +107,6 @@ def one_choice(data, label_noise, num_models, folder, number=0):
     return {name: quality(attack, targets) for name, attack in attacks_on(store).items()}
 
 
-def cell(values, percent=False):
-    """Mean of the choices, with their standard deviation where there are several."""
-    if np.isnan(values).any():
-        return "n/a"
-    form = (lambda value: format(value, ".1%")) if percent else (lambda value: format(value, ".3f"))
-    return form(values.mean()) + (f" +- {form(values.std(ddof=1))}" if len(values) > 1 else "")
-
-
 def main(arguments=None):
     """Run the comparison; returns name -> [choices, (AUC, TPR at 1 %, TPR at 0.1 %)]."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -125,10 +119,9 @@ def main(arguments=None):
     folder = Path(args.output) / f"{args.data}_{args.label_noise:g}"
     choices = [one_choice(args.data, args.label_noise, args.num_models, folder, number) for number in range(args.seeds)]
     table = {name: np.stack([choice[name] for choice in choices]) for name in choices[0]}
-    print(f"{'':<24}{'AUC':>16}{'TPR@1%':>16}{'TPR@0.1%':>16}")
-    for name, values in table.items():
-        cells = [cell(column, percent=index > 0) for index, column in enumerate(values.T)]
-        print(f"{name:<24}" + "".join(f"{text:>16}" for text in cells))
+    rows = [[name, *(spread(column, form) for column, form in zip(values.T, (".3f", ".1%", ".1%")))]
+            for name, values in table.items()]
+    print(markdown(["attack", "AUC", *(f"TPR at {rate:.1%} FPR" for rate in RATES)], rows))
     return table
 
 

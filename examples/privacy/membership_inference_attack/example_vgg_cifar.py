@@ -4,17 +4,19 @@
     python example_vgg_cifar.py                  trains a small VGG on embedded digits first, minutes in all
 
 Without --pre_trained, the digits' network is trained once more with DP-SGD at epsilon 3, and the same attacks judge
-both: the last lines show them side by side.
+both: the last lines show them side by side. --seeds N does so for as many choices of members and random labels.
 """
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
+import mindspore as ms
 import numpy as np
 from mindspore import load_checkpoint, load_param_into_net
 from mindspore.train import Model
 
+from examples.common.tables import markdown, over_seeds, spread
 from examples.privacy.membership_inference_attack.private_training import train_private
 from examples.privacy.membership_inference_attack.train import parse, start, train
 from examples.privacy.membership_inference_attack.vgg_data import audited_rows, digits_half, network_of, settings
@@ -89,22 +91,47 @@ def _with_interval(value, bounds):
     return f"{value:.3f} [{low:.3f}, {high:.3f}]" + (" chance" if low <= 0.5 <= high else "")
 
 
-def main(arguments=None):
-    """Run the example; returns network -> metrics of each attack."""
-    args = parse(__doc__, arguments, lambda parser: parser.add_argument(
-        "--pre_trained", help="checkpoint of train.py; without it the network is trained first"))
-    start(args)
-    cfg = settings(args)
-    attacks = ATTACKS[:2] if args.smoke else ATTACKS
-    networks = {"undefended": undefended(cfg, args)}
+def networks_of(cfg, args):
+    """(name, network): the undefended one, and where the example trains itself, a private one."""
+    yield "undefended", undefended(cfg, args)
     if cfg.dp and not args.pre_trained:
-        networks[f"epsilon {cfg.dp.epsilon:g}"] = defended(cfg)
-    metrics_of, results_of = {}, {}
-    for name, network in networks.items():
+        ms.set_seed(cfg.get("seed", 0) + 1)
+        yield f"epsilon {cfg.dp.epsilon:g}", defended(cfg)
+
+
+def run(cfg, args, attacks):
+    """One choice of members; yields ((attack, network), {metric: value})."""
+    results_of = {}
+    for name, network in networks_of(cfg, args):
         print(f"== {name}")
-        metrics_of[name], results_of[name] = audit(network, cfg, attacks, 1 if args.smoke else -1)
+        metrics, results_of[name] = audit(network, cfg, attacks, 1 if args.smoke else -1)
+        for config, entry in zip(attacks, metrics):
+            yield (f"{config['method']}, {name}",), {metric: None if isinstance(value, str) else float(value)
+                                                     for metric, value in entry.items()}
     compare(attacks, results_of)
-    return metrics_of
+
+
+def add_flags(parser):
+    """Flags of this example alone."""
+    parser.add_argument("--pre_trained", help="checkpoint of train.py; without it the network is trained first")
+    parser.add_argument("--seeds", type=int, default=1, help="choices of members and random labels")
+
+
+def main(arguments=None):
+    """Run the example; returns (attack and network,) -> {metric: [value of each seed]}."""
+    args = parse(__doc__, arguments, add_flags)
+    start(args)
+    attacks = ATTACKS[:2] if args.smoke else ATTACKS
+    cfg = settings(args)
+
+    def seeded(seed):
+        return run(type(cfg)({**cfg, "seed": seed}), args, attacks)
+
+    table = over_seeds(seeded, args.seeds, Path(args.ckpt_path) / "example_vgg_cifar", {**cfg, "attacks": str(attacks),
+                                                                                     "pre_trained": args.pre_trained})
+    rows = [[*key, *(spread(line[metric]) for metric in METRICS)] for key, line in table.items()]
+    print(markdown(["attack, network", *METRICS], rows))
+    return table
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """LOSS against the shadow-model attacks LiRA and RMIA, on an undefended network and on one trained with epsilon 3.
 
-    python membership_inference_lira.py [--output folder] [--num_models 16] [--device_target Ascend] [--smoke]
+    python membership_inference_lira.py [--output folder] [--num_models 16] [--seeds 5] [--smoke]
 
 Each model trains on a random half of 4,000 embedded digits (10 % of them with a random label); the attacker knows the
 recipe. Outputs of finished models are kept in the output folder: a stopped run goes on where it was. Writes roc.png
-and results.json.
+and results.json of the first seed. Several seeds draw labels, halves and weights anew, and the table has mean and
+standard deviation.
 """
 import sys
 from pathlib import Path
@@ -21,10 +22,12 @@ from mindspore.train import Model
 
 from examples.common.arguments import example_arguments, use_device
 from examples.common.dataset.data_processing import mnist_arrays, mnist_folder
+from examples.common.tables import markdown, spread
 from examples.privacy.membership_inference_attack.membership_inference_lira_config import cfg
 from examples.privacy.membership_inference_attack.private_training import train_private
 from mindarmour.privacy.evaluation import (
     RMIA,
+    CompiledTraining,
     EntropyAttack,
     LiRA,
     LossAttack,
@@ -36,9 +39,9 @@ from mindarmour.privacy.evaluation import (
 ATTACKS = ("LOSS", "Entropy", "Classifier", "LiRA", "RMIA")
 
 
-def records(data_path):
+def records(data_path, seed=cfg.seed):
     """(audited records, population) as flat images and labels [n], a share of them random."""
-    folder, rng, parts = mnist_folder(data_path), np.random.default_rng(cfg.seed), []
+    folder, rng, parts = mnist_folder(data_path), np.random.default_rng(seed), []
     for part in ("train", "test"):
         images, labels = mnist_arrays(folder / part, image_size=cfg.image_size)
         wrong = rng.random(len(labels)) < cfg.label_noise
@@ -47,30 +50,24 @@ def records(data_path):
     return parts
 
 
-def network_of(seed):
-    """A small multilayer perceptron with weights of that seed."""
-    ms.set_seed(seed)
+def new_network():
+    """A small multilayer perceptron."""
     return nn.SequentialCell(nn.Dense(cfg.image_size ** 2, cfg.hidden, weight_init="HeUniform"), nn.ReLU(),
                              nn.Dense(cfg.hidden, 10, weight_init="HeUniform"))
 
 
 def train_plain(epochs):
-    """Recipe of the undefended network: Adam until it remembers."""
-    def train(images, labels, seed):
-        network = network_of(seed)
-        rows = ds.NumpySlicesDataset((images, labels), ["image", "label"], shuffle=True)
-        batches = rows.batch(cfg.plain.batch_size, drop_remainder=True)
-        model = Model(network, nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean"),
-                      nn.Adam(network.trainable_params(), cfg.plain.learning_rate))
-        model.train(epochs, batches, dataset_sink_mode=False)
-        return network
-    return train
+    """Recipe of the undefended network: Adam until it remembers; compiled once for all models."""
+    loss_fn = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+    return CompiledTraining(new_network, lambda weights: nn.Adam(weights, cfg.plain.learning_rate), loss_fn,
+                            epochs=epochs, batch_size=cfg.plain.batch_size)
 
 
 def train_dp(epochs):
     """Recipe of the defended network: DP-SGD whose noise is calibrated to the budget."""
     def train(images, labels, seed):
-        return train_private(network_of(seed), (images, labels), cfg.dp, epochs)
+        ms.set_seed(seed)
+        return train_private(new_network(), (images, labels), cfg.dp, epochs)
     return train
 
 
@@ -106,22 +103,23 @@ def print_over_models(name, areas_of):
     print(f"{name}, mean AUC over {len(areas_of['LOSS'])} models: {', '.join(cells)}")
 
 
-def audit(name, train, audited, population, folder, num_models):
-    """Shadow models, one more model as the target, and every attack on it; returns attack -> AttackResult."""
-    print(f"== {name}")
-    store = ShadowModels(train, audited, num_models, cfg.seed, folder, population=population, tag=name).fit()
+def audit(name, train, audited, population, folder, num_models, seed):
+    """Shadow models, one more model as the target, every attack on it: (attack -> AttackResult, AUCs over models)."""
+    print(f"== {name}, seed {seed}")
+    store = ShadowModels(train, audited, num_models, seed, folder, population=population, tag=name).fit()
     members, others = store.split(seed=0)
-    target = train(*store.subset(members), seed=cfg.seed + 1)
+    target = train(*store.subset(members), seed=seed + 1)
     signals = collect_signals(target, store.subset(members), store.subset(others), ids=(members, others),
                               path=folder / "target.npz")
     reference = collect_signals(target, None, population)
     print(f"accuracy {signals.correct[signals.is_member].mean():.3f} on members, "
           f"{signals.correct[~signals.is_member].mean():.3f} on non-members")
-    print_over_models(name, over_models(store))
+    over = over_models(store)
+    print_over_models(name, over)
     classifier = documented_attack(target, store.subset(members), store.subset(others))
     results = (LossAttack()(signals), EntropyAttack()(signals), classifier, LiRA()(signals, store),
                RMIA()(signals, store, reference))
-    return dict(zip(ATTACKS, results))
+    return dict(zip(ATTACKS, results)), over
 
 
 def print_table(name, results):
@@ -153,23 +151,46 @@ def add_flags(parser):
     """Flags of this example alone."""
     parser.add_argument("--output", default="outputs/membership_inference", help="folder for shadow models and results")
     parser.add_argument("--num_models", type=int, default=cfg.num_models)
+    parser.add_argument("--seeds", type=int, default=1, help="choices of random labels, halves and weights")
 
 
-def main(arguments=None):
-    """Run the example; returns name of the network -> attack -> AttackResult."""
-    args = example_arguments(__doc__, cfg.plain.epochs, arguments, add_flags)
-    use_device(args.device_target)
-    ms.set_context(mode=ms.GRAPH_MODE)
-    audited, population = records(args.data_path)
-    output, num_models, dp_epochs = Path(args.output), args.num_models, cfg.dp.epochs
+def one_seed(args, seed):
+    """Every attack on both networks: name of the network -> (attack -> AttackResult, AUCs over models)."""
+    audited, population = records(args.data_path, seed)
+    output, num_models, dp_epochs = Path(args.output) / f"seed_{seed}", args.num_models, cfg.dp.epochs
     if args.smoke:
         audited, population = [[part[:400] for part in data] for data in (audited, population)]
         num_models, dp_epochs = 4, 1
     recipes = {"undefended": train_plain(args.epochs), f"epsilon {cfg.dp.epsilon:g}": train_dp(dp_epochs)}
-    all_results = {name: audit(name, train, audited, population, output / name.replace(" ", "_"), num_models)
-                   for name, train in recipes.items()}
+    return {name: audit(name, train, audited, population, output / name.replace(" ", "_"), num_models, seed)
+            for name, train in recipes.items()}
+
+
+def table_of(seeds):
+    """The documentation's table: mean and standard deviation over the seeds."""
+    rows = []
+    for name in seeds[0]:
+        for attack in ATTACKS:
+            results = [networks[name][0][attack] for networks in seeds]
+            rates = [spread([result.tpr_at_fpr(rate) for result in results], ".1%") for rate in cfg.tpr_at[1:]]
+            over = [networks[name][1].get(attack) for networks in seeds]
+            means = "" if over[0] is None else spread([areas.mean() for areas in over])
+            rows.append([f"{name}: {attack}", spread([result.auc for result in results]), *rates, means])
+    columns = ["network: attack", "AUC", *(f"TPR at {100 * rate:g} % FPR" for rate in cfg.tpr_at[1:]),
+               "mean AUC over the shadow models"]
+    return markdown(columns, rows)
+
+
+def main(arguments=None):
+    """Run the example; returns name of the network -> attack -> AttackResult, of the first seed."""
+    args = example_arguments(__doc__, cfg.plain.epochs, arguments, add_flags)
+    use_device(args.device_target)
+    ms.set_context(mode=ms.GRAPH_MODE)
+    seeds = [one_seed(args, cfg.seed + number) for number in range(args.seeds)]
+    all_results, output = {name: results for name, (results, _) in seeds[0].items()}, Path(args.output)
     for name, results in all_results.items():
         print_table(name, results)
+    print(table_of(seeds))
     draw(all_results, output / "roc.png")
     content = {name: {attack: result.to_dict() for attack, result in results.items()}
                for name, results in all_results.items()}

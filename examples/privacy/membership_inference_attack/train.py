@@ -42,7 +42,7 @@ def start(args):
 
 def train(cfg, ckpt_path):
     """Train with a cosine schedule; returns the network and its last checkpoint."""
-    ms.set_seed(1)
+    ms.set_seed(1 + cfg.get("seed", 0))
     network, dataset = network_of(cfg), training_set(cfg)
     steps = dataset.get_dataset_size()
     schedule = nn.cosine_decay_lr(cfg.lr_max / 100, cfg.lr_max, steps * cfg.epochs, steps, cfg.epochs)

@@ -17,6 +17,7 @@ from easydict import EasyDict as edict
 from mindspore import Tensor, nn
 
 from examples.common.arguments import example_arguments, use_device
+from examples.common.tables import markdown, spread
 from mindarmour.privacy.accounting import Ledger
 from mindarmour.privacy.accounting.accountant import privacy_spent
 from mindarmour.privacy.accounting.calibration import noise_multiplier_for
@@ -104,6 +105,8 @@ def local(features, labels, epsilon):
 
 
 PLACEMENTS = {"none": plain, "output": output, "objective": objective, "gradients": gradient, "records": local}
+NAMES = {"output": "the weights (output)", "objective": "the objective", "gradients": "every gradient (DPModel)",
+         "records": "every record (local)"}
 
 
 def accuracy(model, features, labels):
@@ -115,14 +118,14 @@ def accuracy(model, features, labels):
 
 
 def compare(placement, epsilon, repeats):
-    """(mean accuracy, its standard deviation, the statement of what one run spent)."""
+    """(accuracies of the runs, the statement of what one run spent)."""
     train_features, train_labels, test_features, test_labels = read_digits()
     accuracies, ledger = [], None
     for _ in range(repeats):
         model, ledger = PLACEMENTS[placement](train_features, train_labels, epsilon)
         accuracies.append(accuracy(model, test_features, test_labels))
     spent = privacy_spent(ledger.entries, cfg.delta * (1 + 1e-9), relation=REPLACE_ONE) if ledger else None
-    return float(np.mean(accuracies)), float(np.std(accuracies)), spent
+    return np.array(accuracies), spent
 
 
 def _flags(parser):
@@ -131,23 +134,20 @@ def _flags(parser):
 
 
 def main(arguments=None):
-    """Run the example; returns {(placement, epsilon): (mean accuracy, standard deviation, PrivacySpent)}."""
+    """Run the example; returns {(placement, epsilon): (accuracies, PrivacySpent)}."""
     args = example_arguments(__doc__, cfg.epochs, arguments, _flags)
     use_device(args.device_target)
     ms.set_context(mode=ms.GRAPH_MODE)
     cfg.epochs = args.epochs
     repeats = 2 if args.smoke else args.repeats
-    results = {("none", None): compare("none", None, 1)}
-    print(f"accuracy without protection: {100 * results['none', None][0]:.1f}%")
-    print(f"{'noise on':10s}" + "".join(f"  epsilon {epsilon:<10g}" for epsilon in args.epsilons))
-    for placement in list(PLACEMENTS)[1:]:
-        cells = []
+    results, rows = {("none", None): compare("none", None, 1)}, []
+    for placement, name in NAMES.items():
         for epsilon in args.epsilons:
-            # a compiled training run each: fewer of them
-            results[placement, epsilon] = compare(placement, epsilon, 2 if placement == "gradients" else repeats)
-            cells.append("  {:5.1f}% +- {:4.1f}%   ".format(*(100 * x for x in results[placement, epsilon][:2])))
-        print(f"{placement:10s}" + "".join(cells), flush=True)
-    print(f"delta {cfg.delta:g}; the neighbour has one record replaced; standard deviation over runs.")
+            results[placement, epsilon] = compare(placement, epsilon, repeats)
+        rows.append([name, *(spread(results[placement, epsilon][0], ".1%") for epsilon in args.epsilons)])
+    print(markdown(["noise on", *(f"eps {epsilon:g}" for epsilon in args.epsilons)], rows))
+    print(f"{results['none', None][0].mean():.1%} without protection; delta {cfg.delta:g}; the neighbour has one "
+          f"record replaced; mean and standard deviation of {repeats} runs.")
     return results
 
 

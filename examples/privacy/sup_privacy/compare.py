@@ -11,6 +11,7 @@ from easydict import EasyDict
 from mindspore import Tensor, nn
 
 from examples.common.dataset.data_processing import mnist_arrays, mnist_folder
+from examples.common.tables import markdown, over_seeds, spread
 from examples.privacy.sup_privacy.training import (
     controller,
     datasets,
@@ -29,8 +30,12 @@ dp_cfg = EasyDict({"epochs": 15, "batch_size": 128, "lr": 0.25, "momentum": 0.9,
 IMAGES = 30
 ATTACKS = {"documented": {"weights": (1, 0.1, 5), "iters": 100}, "strong": {"weights": (1, 1e-3, 1e-3), "iters": 300}}
 MEMORISED, MEMORISING_EPOCHS = 500, 80
-COLUMNS = ("network", "accuracy", "zeros in fc1", "epsilon", "membership AUC", "TPR at 1 % FPR",
-           "SSIM, documented", "confidence, documented", "SSIM, strong", "confidence, strong")
+# name of a figure, its format
+COLUMNS = {"accuracy": ".3f", "zeros in fc1": ".2f", "epsilon": ".2f", "membership AUC": ".3f",
+           "TPR at 1 % FPR": ".3f", "SSIM, documented": ".3f", "confidence, documented": ".3f", "SSIM, strong": ".3f",
+           "confidence, strong": ".3f"}
+MEMORISED_COLUMNS = {"accuracy on its training set": ".3f", "accuracy": ".3f", "membership AUC": ".3f",
+                     "TPR at 1 % FPR": ".3f"}
 
 
 class Features(nn.Cell):
@@ -66,77 +71,73 @@ def train_private(images, labels, cfg, *, suppress):
     return net, monitor.spent().epsilon
 
 
-def interval(values):
-    """Mean with its 95 % interval."""
-    half = 1.96 * np.std(values, ddof=1) / np.sqrt(len(values))
-    return f"{np.mean(values):.3f} ± {half:.3f}"
-
-
-def inversion(net, judge, images, labels, weights, iters):
-    """Reconstruct images from their features: (SSIM, confidence of an independent network), with intervals."""
+def inversion(net, judge, images, labels, weights, iters, seed):
+    """Reconstruct images from their features: mean (SSIM, confidence of an independent network)."""
     features = Features(net).set_train(False)
     bound = (float(images.min()), float(images.max()))
     attack = ImageInversionAttack(features, images.shape[1:], bound, weights)
-    found = attack.generate(features(Tensor(images)).asnumpy(), iters, seed=1)
+    found = attack.generate(features(Tensor(images)).asnumpy(), iters, seed=seed)
     report = attack.evaluate(images, found, labels, judge).report
-    return interval(report["ssim"].values), interval(report["confidence"].values)
+    return report["ssim"].mean, report["confidence"].mean
 
 
 def membership(net, train, test):
-    """Attack by the loss: (AUC, true positives at 1 % false positives), with intervals."""
+    """Attack by the loss: AUC, and true positives at 1 % false positives, None where too few records tell."""
     result = LossAttack()(collect_signals(net, train, test, progress=False))
-    return tuple(_with_interval(result.metric(name), result.ci(name)) for name in ("auc", "tpr@1%fpr"))
+    return {"membership AUC": result.auc, "TPR at 1 % FPR": result.tpr_at_fpr(0.01)}
 
 
-def _with_interval(value, bounds):
-    """A figure and its interval; n/a where so few records say nothing about it."""
-    shown = "n/a" if value is None else f"{value:.3f}"
-    return shown if bounds is None else f"{shown} [{bounds[0]:.3f}, {bounds[1]:.3f}]"
+def accuracy(net, images, labels):
+    """Share of right answers."""
+    return float(np.mean(net(Tensor(images)).asnumpy().argmax(axis=1) == labels))
 
 
-def attack_row(name, net, epsilon, judge, train, test, smoke):
-    """One line of the table."""
-    accuracy = np.mean(net(Tensor(test[0])).asnumpy().argmax(axis=1) == test[1])
-    zeros = np.mean(net.fc1.weight.asnumpy() == 0)
-    row = [name, f"{accuracy:.3f}", f"{zeros:.3f}", epsilon, *membership(net, train, test)]
-    for attack in ATTACKS.values():
-        iters = 2 if smoke else attack["iters"]
-        row += inversion(net, judge, train[0][:IMAGES], train[1][:IMAGES], attack["weights"], iters)
-    return row
+def attacked(net, epsilon, judge, train, test, cfg):
+    """Figures of one line of the first table."""
+    figures = {"accuracy": accuracy(net, *test), "zeros in fc1": float(np.mean(net.fc1.weight.asnumpy() == 0)),
+               "epsilon": epsilon, **membership(net, train, test)}
+    for name, attack in ATTACKS.items():
+        found = inversion(net, judge, train[0][:IMAGES], train[1][:IMAGES], attack["weights"],
+                          2 if cfg.smoke else attack["iters"], cfg.seed)
+        figures.update(zip((f"SSIM, {name}", f"confidence, {name}"), found))
+    return figures
 
 
-def memorising_rows(train, test, cfg):
-    """Lines of the second table: ordinary and suppressed, trained on few digits for many epochs."""
-    few = {"image": train[0][:MEMORISED], "label": train[1][:MEMORISED]}
-    cfg = EasyDict(cfg, end_epoch=cfg.end_epoch if cfg.smoke else MEMORISING_EPOCHS)
-    rows = []
-    for name, train_one in (("ordinary", train_ordinary), ("suppressed", train_suppressed)):
-        data = ds.NumpySlicesDataset(few, shuffle=True).batch(cfg.batch_size, drop_remainder=True)
-        net = train_one(data, cfg)[0]
-        accuracies = [np.mean(net(Tensor(images)).asnumpy().argmax(axis=1) == labels)
-                      for images, labels in (tuple(few.values()), test)]
-        rows.append([name, *(f"{value:.3f}" for value in accuracies), *membership(net, tuple(few.values()), test)])
-    return rows
-
-
-def markdown(columns, rows):
-    """A table in Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def compare(data_path, cfg, suppressed):
-    """Train the other networks, attack all of them; returns two tables."""
-    folder = mnist_folder(data_path)
-    train, test = mnist_arrays(folder / "train"), mnist_arrays(folder / "test")
-    order = np.random.default_rng(0).permutation(len(train[1]))  # the digits are stored class by class
-    train = train[0][order], train[1][order]
-    ordinary, _ = train_ordinary(datasets(data_path, cfg)[0], cfg)
-    judge, _ = train_ordinary(datasets(data_path, cfg)[0], EasyDict(cfg, seed=cfg.seed + 1))
-    networks = [("ordinary", ordinary, "none"), ("suppressed", suppressed, "none")]
+def networks_of(train, data_path, cfg):
+    """(name, network, epsilon or None) of the four networks."""
+    yield "ordinary", train_ordinary(datasets(data_path, cfg)[0], cfg)[0], None
+    yield "suppressed", train_suppressed(datasets(data_path, cfg)[0], cfg)[0], None
     for suppress in (False, True):
         net, epsilon = train_private(*train, cfg, suppress=suppress)
-        networks.append(("DP and suppressed" if suppress else "DP", net, f"{epsilon:.2f}"))
-    rows = [attack_row(*network, judge, train, test, cfg.smoke) for network in networks]
-    few_columns = ("network", "accuracy on its training set", *COLUMNS[1:2], *COLUMNS[4:6])
-    return markdown(COLUMNS, rows) + "\n\n" + markdown(few_columns, memorising_rows(train, test, cfg))
+        yield "DP and suppressed" if suppress else "DP", net, epsilon
+
+
+def run(data_path, cfg):
+    """All networks of one seed; yields ((table, network), figures)."""
+    folder = mnist_folder(data_path)
+    train, test = mnist_arrays(folder / "train"), mnist_arrays(folder / "test")
+    order = np.random.default_rng(cfg.seed).permutation(len(train[1]))  # the digits are stored class by class
+    train = train[0][order], train[1][order]
+    judge, _ = train_ordinary(datasets(data_path, cfg)[0], EasyDict(cfg, seed=cfg.seed + 1000))
+    for name, net, epsilon in networks_of(train, data_path, cfg):
+        yield ("all", name), attacked(net, epsilon, judge, train, test, cfg)
+    few = {"image": train[0][:MEMORISED], "label": train[1][:MEMORISED]}
+    longer = EasyDict(cfg, end_epoch=cfg.end_epoch if cfg.smoke else MEMORISING_EPOCHS)
+    for name, train_one in (("ordinary", train_ordinary), ("suppressed", train_suppressed)):
+        data = ds.NumpySlicesDataset(few, shuffle=True).batch(cfg.batch_size, drop_remainder=True)
+        net = train_one(data, longer)[0]
+        yield ("few", name), {"accuracy on its training set": accuracy(net, *few.values()),
+                              "accuracy": accuracy(net, *test), **membership(net, tuple(few.values()), test)}
+
+
+def compare(data_path, cfg, seeds, folder):
+    """Train the networks of each seed and attack all of them; returns two tables in Markdown."""
+    table = over_seeds(lambda number: run(data_path, EasyDict(cfg, seed=cfg.seed + number)), seeds, folder,
+                       {"data_path": data_path, **cfg})
+    texts = []
+    for kind, columns in (("all", COLUMNS), ("few", MEMORISED_COLUMNS)):
+        rows = [[name, *("none" if line[column] == [None] * seeds else spread(line[column], form)
+                         for column, form in columns.items())]
+                for (of_kind, name), line in table.items() if of_kind == kind]
+        texts.append(markdown(["network", *columns], rows))
+    return "\n\n".join(texts)

@@ -2,7 +2,7 @@
 
     python examples/privacy/sup_privacy/sup_privacy.py                     # the embedded 5,000 digits, about a minute
     python examples/privacy/sup_privacy/sup_privacy.py --data_path MNIST   # a folder with train and test
-    python examples/privacy/sup_privacy/sup_privacy.py --compare           # and attack three networks
+    python examples/privacy/sup_privacy/sup_privacy.py --compare --seeds 5 # and attack four networks a seed
 
 Writes a checkpoint of each epoch, with masks and position, and a picture of the sparsity to --output_path.
 """
@@ -26,6 +26,7 @@ def add_flags(parser):
     parser.add_argument("--mode", default="graph", choices=("graph", "pynative"))
     parser.add_argument("--output_path", default="trained_ckpt_file")
     parser.add_argument("--compare", action="store_true", help="also train ordinary and DP networks, and attack all")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of the comparison")
 
 
 def settings(args):
@@ -45,13 +46,13 @@ def main(arguments=None):
     train_data, test_data = datasets(args.data_path, cfg)
     checkpoint = ModelCheckpoint("checkpoint_lenet_sup", str(folder),
                                  CheckpointConfig(train_data.get_dataset_size(), keep_checkpoint_max=cfg.end_epoch))
-    net, model, ctrl = train_suppressed(train_data, cfg, [checkpoint], progress=True)
+    _, model, ctrl = train_suppressed(train_data, cfg, [checkpoint], progress=True)
     accuracy = model.eval(test_data)["accuracy"]
     print(ctrl.progress_line())
     print(f"accuracy {accuracy:.4f}, picture {plot_sparsity(ctrl, folder / 'sparsity.png')}")
     if args.compare:
         from examples.privacy.sup_privacy.compare import compare
-        print(compare(args.data_path, cfg, net))
+        print(compare(args.data_path, cfg, args.seeds, folder / "compare"))
     return accuracy, ctrl.history[-1].total
 
 

@@ -15,6 +15,7 @@ _HOME = {
     "GapAttack": "membership.score_attacks",
     "PopulationAttack": "membership.score_attacks",
     "ShadowModels": "membership.shadow_models",
+    "CompiledTraining": "membership.compiled_training",
     "LiRA": "membership.lira",
     "RMIA": "membership.rmia",
     "QuantileAttack": "membership.quantile",

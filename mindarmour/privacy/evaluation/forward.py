@@ -59,7 +59,7 @@ def forward_function(model: Any, classes: int = 0) -> Callable[[np.ndarray], np.
     if _is_mindspore(model):
         import mindspore as ms
         call = model if isinstance(model, ms.nn.Cell) else model.predict
-        return lambda batch: _as_array(_single_output(call(ms.Tensor(_single_precision(batch)))))
+        return lambda batch: _as_array(_single_output(call(ms.Tensor(single_precision(batch)))))
     if _comes_from(model, "torch"):
         raise TypeError("model_or_cell must be wrapped in a function that takes and returns arrays if it is a PyTorch "
                         "module: lambda batch: network(torch.from_numpy(batch)).detach().numpy().")
@@ -74,8 +74,8 @@ def _as_array(tensor: Any) -> np.ndarray:
     return (tensor.astype(ms.float32) if tensor.dtype == ms.bfloat16 else tensor).asnumpy()
 
 
-def _single_precision(batch: np.ndarray) -> np.ndarray:
-    # Ascend has no float64, and a network's weights are float32 anyway
+def single_precision(batch: np.ndarray) -> np.ndarray:
+    """The batch, float64 as float32: Ascend has no float64, and a network's weights are float32 anyway."""
     return batch.astype(np.float32) if batch.dtype == np.float64 else batch
 
 

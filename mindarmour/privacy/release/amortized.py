@@ -18,9 +18,9 @@ from mindarmour.privacy.diff_privacy import ClippedSum
 from mindarmour.privacy.diff_privacy.parallel.ranks import refuse_several_ranks
 from mindarmour.privacy.errors import PrivacyWarning
 from mindarmour.privacy.release.inputs import as_floats, clipped_records
-from mindarmour.privacy.release.parameters import values_of
 from mindarmour.privacy.release.rounding import GAUSSIAN_BITS, grid_step, with_gaussian_noise
 from mindarmour.utils import _validate
+from mindarmour.utils.parameters import values_of
 from mindarmour.utils.secure_random import SecureStream
 
 

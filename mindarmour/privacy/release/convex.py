@@ -18,7 +18,7 @@ from mindspore import nn
 from scipy.special import expit
 
 from mindarmour.privacy.release.inputs import as_floats, clipped_records, finite_records
-from mindarmour.privacy.release.parameters import assign
+from mindarmour.utils.parameters import assign
 
 _ITERATIONS = 1000
 _BISECTIONS = 60

@@ -12,9 +12,9 @@ from mindspore import Parameter, nn
 from mindarmour.privacy.accounting import Ledger
 from mindarmour.privacy.accounting.events import ReleaseEvent
 from mindarmour.privacy.errors import PrivacyWarning
-from mindarmour.privacy.release.parameters import assign, values_of
 from mindarmour.privacy.release.sparse_vector import PublishedSparseVector, SparseVector
 from mindarmour.utils import _validate
+from mindarmour.utils.parameters import assign, values_of
 from mindarmour.utils.secure_random import SecureStream
 
 _FORMS = {"sound": SparseVector, "published": PublishedSparseVector}

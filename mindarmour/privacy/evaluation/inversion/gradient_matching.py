@@ -22,6 +22,7 @@ from mindspore import Tensor, nn, ops
 
 from mindarmour.utils import _validate as check
 from mindarmour.utils.compiled import Compiled
+from mindarmour.utils.parameters import assign, values_of
 
 # relative to the length of the weights: a long step crosses kinks of ReLU, a short one drowns in rounding
 STEPS = (1e-5, 1e-4, 3e-5, 3e-4, 1e-3, 3e-6, 1e-6)
@@ -221,12 +222,12 @@ def _probe(slope, rng):
 @contextmanager
 def weights_restored(network):
     """Leave every parameter of the network as it was, whatever runs inside."""
-    before = [(parameter, parameter.asnumpy().copy()) for parameter in network.get_parameters()]
+    before = [(parameter, values_of(parameter)) for parameter in network.get_parameters()]
     try:
         yield
     finally:
         for parameter, value in before:
-            parameter.set_data(Tensor(value))
+            assign(parameter, value)
 
 
 def differentiable_loss(loss_fn):

@@ -64,6 +64,16 @@ def test_analytic_recovery_is_exact():
         assert found.labels.tolist() == [label]
 
 
+def test_an_attacked_network_still_trains_under_its_optimizer():
+    network = randomise(SmoothNet(dense=True))
+    loss = nn.CrossEntropyLoss()
+    step = nn.TrainOneStepCell(nn.WithLossCell(network, loss), nn.SGD(network.trainable_params(), 1.0))
+    GradientInversion(network, loss, "idlg").reconstruct(gradient_of(network, image(), [3]), SHAPE, iters=2)
+    before = network.last.weight.asnumpy().copy()
+    step(ms.Tensor(image()), ms.Tensor([3], ms.int32))
+    assert np.abs(network.last.weight.asnumpy() - before).max() > 1e-3
+
+
 @pytest.mark.parametrize("network", [SmoothNet(), SmoothNet(has_bias=False), SmoothNet(dense=True),
                                      nn.SequentialCell(nn.Flatten(), nn.Dense(64, 20), nn.Tanh(),
                                                        nn.Dense(20, 10, has_bias=False))],

@@ -22,7 +22,7 @@ def assign(parameter: Parameter, values: np.ndarray) -> None:
     if np.issubdtype(values.dtype, np.floating):
         largest = np.finfo(np.float16 if parameter.dtype == ms.float16 else np.float32).max
         values = np.clip(values, -largest, largest) if parameter.dtype != ms.float64 else values
-    value = ms.Tensor(np.ascontiguousarray(values), parameter.dtype)
+    value = ms.Tensor(np.array(values, order="C"), parameter.dtype)  # ascontiguousarray makes a vector of a scalar
     if parameter.dtype == ms.bfloat16:  # no Assign on the CPU
         parameter.set_data(value)
     else:
