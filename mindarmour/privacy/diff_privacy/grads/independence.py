@@ -12,6 +12,7 @@ losses, as in a loss that only the whole batch has.
 """
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Optional
 
 import mindspore as ms
@@ -36,6 +37,7 @@ from mindarmour.privacy.errors import UnsupportedLayerError
 _FEW = 3
 _GOLDEN = 0.6180339887498949
 _LAST_BITS = 1e-5
+_BLOCK = 256
 _ALONG = np.array([np.nan, np.inf], np.float32)  # where the rows lie along the last axis, one for the whole
 _FIX = ("Let every row be computed from itself alone (no statistics, sorting or shuffling over the batch axis, no loss "
         "that divides by a sum over the batch); or take engine='vmap' or 'loop', which ask for each row by itself.")
@@ -76,9 +78,13 @@ class _Ward:
 
     def look(self, place, value, axis):
         """Raise `_Mixed` if a row that is not poisoned differs from what it was in the first run."""
-        marks = row_marks(value, axis, self.rows)
-        before = self._marks.setdefault(place, marks)
-        if not _same_rows(before, marks)[~self.poison].all():
+        rows = rows_of(value, axis, self.rows)
+        if place not in self._marks:
+            self._marks[place] = row_marks(rows), row_sizes(rows)
+            return
+        before, sizes = self._marks[place]
+        spared = ~self.poison
+        if not _same_rows(before[spared], row_marks(rows[spared]), sizes[spared]).all():
             raise _Mixed(place)
 
     def poisoned(self, value, axis):
@@ -125,23 +131,58 @@ class _ProbeMaker:
     gradient = indices = value
 
 
-def row_marks(value: Tensor, axis: int, rows: int) -> np.ndarray:
-    """Three numbers per row, float64 [rows, 3]: how many values are not finite, and a weighted sum with its size.
+def rows_of(value: Tensor, axis: int, rows: int) -> np.ndarray:
+    """The values of each row, [rows, values]: float32, or float64 where they were no floats of at most 32 bits."""
+    if value.dtype == ms.bfloat16:
+        value = value.astype(ms.float32)
+    array = np.moveaxis(value.asnumpy(), axis, 0).reshape(rows, -1)
+    return array.astype(np.float32 if array.dtype in (np.float16, np.float32) else np.float64, copy=False)
+
+
+def row_marks(rows: np.ndarray) -> np.ndarray:
+    """Two numbers per row, float64 [rows, 2]: how many values are not finite, and a weighted sum of the others.
 
     Every place of a row has a weight of its own, so that a change of order shows too.
     """
-    if value.dtype == ms.bfloat16:
-        value = value.astype(ms.float32)
-    array = np.moveaxis(value.asnumpy(), axis, 0).reshape(rows, -1).astype(np.float64)
-    finite = np.isfinite(array)
-    weighted = np.where(finite, array, 0.0) * (1.0 + np.arange(array.shape[1]) * _GOLDEN % 1.0)
-    return np.stack([(~finite).sum(axis=1), weighted.sum(axis=1), np.abs(weighted).sum(axis=1)], axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        sums = _weighted_sums(rows)
+    marks = np.stack([np.zeros_like(sums), sums], axis=1)
+    odd = ~np.isfinite(sums)
+    if odd.any():
+        finite = np.isfinite(rows[odd])
+        marks[odd, 0] = (~finite).sum(axis=1)
+        marks[odd, 1] = _weighted_sums(np.where(finite, rows[odd], 0.0).astype(np.float64))
+    return marks
 
 
-def _same_rows(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def row_sizes(rows: np.ndarray) -> np.ndarray:
+    """Sum of the absolute finite values of each row, float64 [rows]."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        sizes = _weighted_sums(np.abs(rows))
+    odd = ~np.isfinite(sizes)
+    if odd.any():
+        sizes[odd] = _weighted_sums(np.where(np.isfinite(rows[odd]), np.abs(rows[odd]), 0.0).astype(np.float64))
+    return sizes
+
+
+def _weighted_sums(rows):
+    """Blocks in the rows' own precision, whose rounding stays far below `_LAST_BITS`, and their sums in float64."""
+    width = min(_BLOCK, rows.shape[1]) or 1
+    whole = rows.shape[1] // width * width
+    blocks = rows[:, :whole].reshape(len(rows), -1, width) @ _weights(width).astype(rows.dtype)
+    rest = rows[:, whole:].astype(np.float64) @ _weights(rows.shape[1] - whole)
+    return blocks.astype(np.float64) @ _weights(blocks.shape[1]) + rest
+
+
+@lru_cache(maxsize=64)
+def _weights(count):
+    return 1.0 + np.arange(1, count + 1) * _GOLDEN % 1.0
+
+
+def _same_rows(one: np.ndarray, other: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Bool [rows]: equal but for last bits. Vectorised kernels round a row differently where its neighbours are NaN;
     arithmetic that takes the poison in turns the row itself into NaN or infinity, however small its share is."""
-    return (one[:, 0] == other[:, 0]) & (np.abs(one[:, 1] - other[:, 1]) <= _LAST_BITS * one[:, 2])
+    return (one[:, 0] == other[:, 0]) & (np.abs(one[:, 1] - other[:, 1]) <= _LAST_BITS * sizes)
 
 
 def _refuse_mixing_forward(network, loss_fn, found, columns, sets):

@@ -13,6 +13,7 @@ from mindarmour.privacy.diff_privacy.clipping.rules import FlatClipping
 from mindarmour.privacy.diff_privacy.grads.choose import NO_REAL_ROW, choose_engine
 from mindarmour.privacy.diff_privacy.grads.exactness import refuse_if_inexact
 from mindarmour.privacy.diff_privacy.grads.ghost.engine import GhostEngine
+from mindarmour.privacy.diff_privacy.grads.independence import row_marks, row_sizes
 from mindarmour.privacy.diff_privacy.grads.rows import different_rows, holes_filled, poisoned, separating_sets
 from mindarmour.privacy.errors import UnsupportedLayerError
 
@@ -382,3 +383,24 @@ def test_a_counter_of_calls_tells_nothing_of_the_records():
     clipped_gradient_fn(network, loss(), 0.05, engine="loop")
     choose_engine("loop", network, loss(), FlatClipping(), ROWS, (Tensor(X), Tensor(Y)))
     assert float(network[0].calls.asnumpy()[0]) == 0
+
+
+@pytest.mark.parametrize("width", [1, 255, 256, 700])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_marks_of_a_row_change_with_any_two_of_its_values_swapped(width, dtype):
+    rows = np.random.default_rng(width).normal(size=(3, width)).astype(dtype)
+    marks = row_marks(rows)
+    for one, other in {(0, width - 1), (0, min(256, width - 1)), (width // 2, width - 1)}:
+        swapped = rows.copy()
+        swapped[1, [one, other]] = swapped[1, [other, one]]
+        assert one == other or marks[1, 1] != row_marks(swapped)[1, 1]
+        np.testing.assert_array_equal(row_marks(swapped)[[0, 2]], marks[[0, 2]])
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 3e38])
+def test_marks_of_a_row_with_odd_values_count_them_and_keep_the_others(odd):
+    rows = np.ones((2, 600), np.float32)
+    rows[0, 5:9] = odd
+    marks = row_marks(rows)
+    assert marks[0, 0] == (0 if np.isfinite(odd) else 4) and np.isfinite(marks).all()
+    assert row_sizes(rows)[1] == marks[1, 1] > 600
