@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from mindarmour import __version__
-from mindarmour.cli import audit, calibrate, completion, epsilon, ledger, plan, progress
+from mindarmour.cli import audit, calibrate, completion, convert, epsilon, ledger, plan, progress
 from mindarmour.cli.options import EXIT_CODES, Parser, in_flags, parser_options
 
 
@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.epilog += f"\n\n{EXIT_CODES}"
     parser.add_argument("--version", action="version", version=f"mindarmour {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for subject in (epsilon, calibrate, plan, ledger):
+    for subject in (epsilon, calibrate, plan, ledger, convert):
         subject.add(commands)
     audit.add_audit(commands)
     audit.add_report(commands)
