@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint check check-quick coverage mutants ascend-check matrix install clean
+.PHONY: demo test lint check check-quick coverage mutants ascend-check matrix docs dist install clean
 
 install: $(STAMP)
 
@@ -34,6 +34,16 @@ test: lint check
 # everything in one run: the long trainings and jobs of several processes fill the gaps of the short tests
 check: $(STAMP)
 	$(PYTEST) -n 2
+
+# wheel and source archive of one commit, the same bytes each time; the wheel is then tried in an environment of its own
+dist: $(STAMP)
+	$(BIN)/python -m tools.dist
+
+# the documentation as a site in outputs/docs: API from the docstrings, search; a warning or a broken link is an error
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs outputs/docs
+	@echo "open outputs/docs/index.html"
 
 # without trainings, kills and jobs of several processes
 check-quick: $(STAMP)

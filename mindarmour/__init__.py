@@ -12,7 +12,7 @@ import os
 
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
-__version__ = "3.0.0.dev0"
+__version__ = "3.0.0"
 
 _HOME = {
     "DPModel": "mindarmour.privacy.diff_privacy",

@@ -20,7 +20,8 @@ class Word(str, Enum):
     """A fixed vocabulary whose members equal, print and hash like their plain strings."""
 
     __str__ = str.__str__
-    __repr__ = str.__repr__
+    def __repr__(self) -> str:
+        return str.__repr__(self)
     __format__ = str.__format__
 
     @classmethod

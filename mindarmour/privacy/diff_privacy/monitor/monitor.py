@@ -101,9 +101,7 @@ class PLDMonitor(Monitor):
     `mindarmour[pld]`) the figure is the bound by Rényi differential privacy, and the printed line says so.
 
     Args:
-        num_samples, batch_size, initial_noise_multiplier, max_eps, target_delta, max_delta, target_eps,
-            noise_decay_mode, noise_decay_rate, per_print_times, dataset_sink_mode, stop_at_budget,
-            examples_per_user: As for `RDPMonitor`.
+        num_samples, ..., stop_at_budget, examples_per_user: As for `RDPMonitor`, without `orders`.
         beside (tuple[str]): Other accountants, 'rdp' or 'zcdp', whose figures are printed beside this one's.
 
     Guarantee:
