@@ -15,7 +15,8 @@ from mindspore import Tensor, nn, ops
 from mindarmour.privacy.diff_privacy.clipping.rules import FlatClipping
 from mindarmour.privacy.diff_privacy.grads.eager import eager
 from mindarmour.privacy.diff_privacy.grads.ghost.engine import GhostEngine
-from mindarmour.privacy.diff_privacy.grads.ghost.sites import Survey, survey, without_dropout
+from mindarmour.privacy.diff_privacy.grads.ghost.sites import Survey, without_dropout
+from mindarmour.privacy.diff_privacy.grads.ghost.survey import survey
 from mindarmour.privacy.diff_privacy.grads.independence import refuse_if_rows_mix
 from mindarmour.privacy.diff_privacy.grads.protocol import RowLoss
 from mindarmour.privacy.diff_privacy.grads.rows import different_rows

@@ -23,8 +23,7 @@ from mindarmour.privacy.diff_privacy.clipping.rules import FlatClipping
 from mindarmour.privacy.diff_privacy.grads.ghost.engine import GhostEngine
 from mindarmour.privacy.diff_privacy.grads.ghost.row_copies import put_rows
 from mindarmour.privacy.diff_privacy.grads.ghost.row_losses import OwnLoss, WeightedLoss
-from mindarmour.privacy.diff_privacy.grads.ghost.sites import Survey
-from mindarmour.privacy.diff_privacy.grads.network_copy import copy_network
+from mindarmour.privacy.diff_privacy.grads.ghost.sites import Survey, tapped_copy
 from mindarmour.privacy.diff_privacy.grads.rows import (
     different_rows,
     lonely_sets,
@@ -189,14 +188,9 @@ def _refuse_mixing_forward(network, loss_fn, found, columns, sets):
     ward = _Ward(found.rows)
     make = _ProbeMaker(ward, found.axes)
     by_name = {site.name: site for site in found.sites}
-
-    def replace(name, cell):
-        site = by_name.get(name)
-        return site.rule_class.tapped(cell, make) if site else None
-
     adjust, copies = put_rows(found.raw, found.rows)
     values = [copied.asnumpy().copy() for copied in copies]
-    probed = copy_network(network, replace, adjust)
+    probed = tapped_copy(network, found.sites, make, adjust)
     if loss_fn is None:
         loss, by_row = OwnLoss(probed, found.loss_scale), found.scalar_loss is None
     else:

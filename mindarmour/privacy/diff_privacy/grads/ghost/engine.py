@@ -16,12 +16,13 @@ from typing import Optional
 import mindspore as ms
 from mindspore import ParameterTuple, nn, ops
 
+from mindarmour.privacy.diff_privacy.grads.ghost.blocks import DerivativeOfCell, SumOfGradients
 from mindarmour.privacy.diff_privacy.grads.ghost.row_copies import Refresh, RowsGradient, put_rows
 from mindarmour.privacy.diff_privacy.grads.ghost.row_losses import OwnLoss, WeightedLoss
-from mindarmour.privacy.diff_privacy.grads.ghost.sites import Survey, survey
+from mindarmour.privacy.diff_privacy.grads.ghost.sites import Survey, tapped_copy
+from mindarmour.privacy.diff_privacy.grads.ghost.survey import survey
 from mindarmour.privacy.diff_privacy.grads.layers.products import NoGradient
 from mindarmour.privacy.diff_privacy.grads.layers.registry import squares_of
-from mindarmour.privacy.diff_privacy.grads.network_copy import copy_network
 from mindarmour.privacy.diff_privacy.grads.protocol import UnitWeights, loss_reduction, real_mean
 from mindarmour.privacy.diff_privacy.grads.rounding import shrink
 from mindarmour.privacy.diff_privacy.grads.taps import TapMaker
@@ -78,15 +79,9 @@ class GhostEngine(nn.Cell):
 
     def _build(self, network, loss_fn, found):
         make = TapMaker(shape for site in found.sites for shape in site.recorded)
-        by_name = {site.name: site for site in found.sites}
-
-        def replace(name, cell):
-            site = by_name.get(name)
-            return site.rule_class.tapped(cell, make) if site else None
-
         adjust, copies = put_rows(found.raw, found.rows)
         self.refresh = Refresh(found.raw, copies)
-        tapped = copy_network(network, replace, adjust)
+        tapped = tapped_copy(network, found.sites, make, adjust)
         if loss_fn is None:
             self.loss = OwnLoss(tapped, found.loss_scale)
         else:
@@ -101,19 +96,28 @@ class GhostEngine(nn.Cell):
 
     def _collect(self, network, found):
         """The gradients in the order of the Parameters, and the places of the taps that each of them reads."""
-        gradients, first = {}, 0
+        sources, blocks, first = {}, [], 0
+        derived = sum(len(site.axes) for site in found.sites) + len(found.raw)  # what blocks compute comes after these
         for site in found.sites:
             reads = tuple(range(first, first + len(site.axes)))
             first += len(site.axes)
+            if site.is_block:
+                blocks.append((site.rule_class.gradients(site.cell, site.recorded, site.axes, self.units), reads))
             for name, parameter in site.trainable().items():
-                gradients[id(parameter)] = (site.gradient(name, self.units), reads)
+                if site.is_block:
+                    part = (DerivativeOfCell(self.units, parameter.shape), (derived,))
+                    derived += 1
+                else:
+                    part = (site.gradient(name, self.units), reads)
+                sources.setdefault(id(parameter), []).append(part)
         for place, item in enumerate(found.raw, first):
             rows = RowsGradient(self.units, item.parameter.shape, found.rows)
-            gradients[id(item.parameter)] = (rows, (place,))
-        chosen = [gradients.get(id(p)) or (NoGradient(self.units, p.shape), ()) for p in network.trainable_params()]
+            sources.setdefault(id(item.parameter), []).append((rows, (place,)))
+        chosen = [_added_up(self.units, p.shape, sources.get(id(p), [])) for p in network.trainable_params()]
         self.gradients = tuple(gradient for gradient, _ in chosen)
         self.shrink = shrink(gradient.understatement for gradient in self.gradients)
         self.reads = tuple(reads for _, reads in chosen)
+        self.blocks, self.block_reads = tuple(block for block, _ in blocks), tuple(reads for _, reads in blocks)
 
     def construct(self, norm_bound, is_real, *columns):
         weights = self.refresh(self.weights(is_real))
@@ -124,6 +128,9 @@ class GhostEngine(nn.Cell):
             readings = for_each(partial(_weighted, weights), readings, self.before)
         if self.several_rows:
             readings = for_each(partial(_without_holes, greater(weights, 0.0)), readings, self.axes_before)
+        if self.blocks:
+            for rows in for_each(partial(_derived, readings), self.blocks, self.block_reads):
+                readings += rows
         held = for_each(partial(_hold, readings), self.gradients, self.reads)
         factors, norms = self.rule(for_each(squares_of, self.gradients, held), norm_bound * self.shrink)
         filled = greater(add_up(weights, 1), 0.0)
@@ -156,6 +163,23 @@ def _without_holes(present, reading, before):
     rows_apart = reshape(reading, (before, present.size, -1))
     kept = ops.broadcast_to(reshape(present, (1, present.size, 1)), rows_apart.shape)
     return reshape(select(kept, rows_apart, zeros_like(rows_apart)), reading.shape)
+
+
+def _added_up(units, shape, sources):
+    """(the gradient of a Parameter that is used in these places, the readings that it takes)."""
+    if not sources:
+        return NoGradient(units, shape), ()
+    if len(sources) == 1:
+        return sources[0]
+    reads, taps = (), []
+    for _, own in sources:
+        taps.append(tuple(range(len(reads), len(reads) + len(own))))
+        reads += own
+    return SumOfGradients(units, shape, tuple(part for part, _ in sources), tuple(taps)), reads
+
+
+def _derived(readings, block, reads):
+    return block(*for_each(partial(at, readings), reads))
 
 
 def _hold(readings, gradient, reads):

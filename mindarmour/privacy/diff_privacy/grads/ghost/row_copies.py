@@ -45,7 +45,7 @@ class RawParameter:
         """A Parameter that holds the values once per row."""
         values = self.parameter.asnumpy().astype(np.float32).reshape(self.row_shape)
         copied = np.ascontiguousarray(np.broadcast_to(values, (rows, *self.row_shape)))
-        return Parameter(Tensor(copied), name=f"ghost_rows.{self.parameter.name}")
+        return Parameter(Tensor(copied), name=f"ghost_rows.{self.cell_name}.{self.attribute}")
 
 
 def put_rows(raw, rows):

@@ -95,7 +95,7 @@ class _Stacked(nn.Cell):
     def __init__(self, gradients):
         super().__init__(auto_prefix=False)
         self.parts = tuple(gradients)
-        self.join = ops.Concat(0)
+        self.join, self.join_rows = ops.Concat(0), ops.Concat(1)
 
     @property
     def understatement(self):
@@ -104,6 +104,10 @@ class _Stacked(nn.Cell):
 
     def hold(self, *taps):
         return for_each(partial(_hold, taps), self.parts)
+
+    def unit_rows(self, held):
+        """See `UnitGradient`."""
+        return self.join_rows(for_each(_rows, self.parts, held))
 
     def squares(self, held):
         return add_all(for_each(squares_of, self.parts, held))
@@ -114,6 +118,10 @@ class _Stacked(nn.Cell):
 
 def _hold(taps, part):
     return part.hold(*taps)
+
+
+def _rows(part, held):
+    return part.unit_rows(held)
 
 
 def _total(factor, part, held):

@@ -56,6 +56,7 @@ class PairsGradient(UnitGradient):
         if precision.is_reduced:
             margin += 6.0 * precision.matmul
         self.gamma, self.lost = constant(margin), constant(shape[1] * SMALLEST_NORMAL / margin)
+        self.table = TableGradient(units, shape, positions)
 
     @property
     def understatement(self):
@@ -63,6 +64,10 @@ class PairsGradient(UnitGradient):
 
     def hold(self, dy, indices):
         return indices, reshape(dy, self.b_shape)
+
+    def unit_rows(self, held):
+        indices, b = held
+        return self.table.hold(b, indices)
 
     def squares(self, held):
         indices, b = held

@@ -109,6 +109,10 @@ class _Factored(UnitGradient):
     def hold(self, a, b):
         return reshape(a, self.a_shape), reshape(b, self.b_shape)
 
+    def unit_rows(self, held):
+        a, b = held
+        return reshape(_batched_product_of_transposed(b, a), self.rows_shape)
+
     def total(self, held, factor):
         a, b = held
         a, b = zero_if_not_finite(a), zero_if_not_finite(b) * reshape(factor, self.unit_shape)

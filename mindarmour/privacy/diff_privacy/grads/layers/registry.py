@@ -62,6 +62,10 @@ class UnitGradient(nn.Cell):
         """What `squares` and `total` share."""
         return reshape(self.construct(*taps), self.rows_shape)
 
+    def unit_rows(self, held):
+        """Every unit's gradient as a row, float32 [units, size]."""
+        return held
+
     def squares(self, held):
         """Squared gradient norm of each unit, float32 [units]."""
         return square_norms(held, self.units, self.rows_shape[1])
@@ -86,6 +90,10 @@ class OfChangedTaps(nn.Cell):
     def understatement(self):
         """See `UnitGradient`."""
         return self.gradient.understatement
+
+    def unit_rows(self, held):
+        """See `UnitGradient`."""
+        return self.gradient.unit_rows(held)
 
     def squares(self, held):
         """See `UnitGradient`."""
