@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
+import mindspore as ms
 import numpy as np
 
 from examples.common.arguments import example_arguments, use_device
@@ -57,6 +58,7 @@ def run(public, private, held_out, setting, epsilon, seed, cache):
 
 def main(arguments=None):
     args = example_arguments(__doc__, epochs=1, arguments=arguments, extend=add_flags)
+    ms.set_context(mode=ms.GRAPH_MODE)
     use_device(args.device_target)
     setting = training.SMOKE if args.smoke else training.Setting()
     public, private, held_out = read(args)

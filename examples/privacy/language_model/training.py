@@ -37,12 +37,12 @@ class Setting:
     """
 
     width: int = 64
-    layers: int = 2
-    pretraining_steps: int = 600
-    steps: int = 100
+    layers: int = 1
+    pretraining_steps: int = 400
+    steps: int = 60
     batch: int = 128
     rank: int = 4
-    rate: float = 3e-3
+    rate: float = 5e-3
     bound: float = 0.5
     physical: int = 120
     candidates: int = 255

@@ -13,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
+import mindspore as ms
 import numpy as np
 from mindspore import nn
 
@@ -94,6 +95,7 @@ def main(arguments=None):
         add_flags(parser, [8.0, 2.0])
 
     args = example_arguments(__doc__, epochs=1, arguments=arguments, extend=flags)
+    ms.set_context(mode=ms.GRAPH_MODE)
     use_device(args.device_target)
     setting = training.SMOKE if args.smoke else training.Setting()
     public, private, held_out = read(args)
