@@ -63,6 +63,13 @@ def own_cells(cell: nn.Cell) -> dict:
     return cell._cells
 
 
+def forget_graphs(cell: nn.Cell) -> None:
+    """Let a network be compiled anew: MindSpore would go on with the graph of the cells that it had before."""
+    for _, inner in cell.cells_and_names():
+        inner.compile_cache.clear()
+        inner.phase_cache.clear()
+
+
 def copy_cell(cell: nn.Cell) -> nn.Cell:
     """A copy of one cell that shares everything with it except its tables of children and its compiled graphs."""
     copied = cell.__class__.__new__(cell.__class__)

@@ -26,7 +26,7 @@ from mindarmour.privacy.diff_privacy.grads.network_copy import copy_network
 from mindarmour.privacy.diff_privacy.train import spending
 from mindarmour.privacy.diff_privacy.train.step import steps_on
 from mindarmour.utils import _validate
-from mindarmour.utils.mindspore_internals import own_cells, own_parameters
+from mindarmour.utils.mindspore_internals import forget_graphs, own_cells, own_parameters
 
 _PARTS = ("lora_down", "lora_up")
 _SCALE = "lora_scale"
@@ -114,6 +114,7 @@ def insert(network: nn.Cell, targets: Union[str, Sequence[str]], rank: int = 4, 
     new = {id(layer): LoRADense(layer, name, rank, alpha) for name, layer in layers.items()}
     for cell in [cell for _, cell in network.cells_and_names()]:
         _put(cell, new)
+    forget_graphs(network)
     return network
 
 

@@ -73,6 +73,24 @@ def test_an_adapter_changes_nothing_until_it_is_trained_and_keeps_all_names():
         for part in ("down", "up")}
 
 
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
+def test_a_network_that_ran_before_computes_with_its_adapters(mode):
+    """A graph that was compiled before must not be what is evaluated after."""
+    ms.set_context(mode=mode)
+    network, x = dense(), batch_for("dense", 5)[0]
+    plain = network(x).asnumpy()
+    lora.insert(network, "0", rank=2)
+    assert np.array_equal(network(x).asnumpy(), plain)
+    adapter = network[0].lora_up.weight
+    adapter.set_data(adapter + 1.0)
+    changed = network(x).asnumpy()
+    assert np.abs(changed - plain).max() > 0.01
+    release = lora.merged(network)
+    assert np.abs(release(x).asnumpy() - changed).max() < 1e-5
+    adapter.set_data(adapter * 0.0)
+    assert np.abs(network(x).asnumpy() - plain).max() < 1e-6 < np.abs(release(x).asnumpy() - plain).max()
+
+
 def test_merged_gives_equal_outputs_and_takes_the_ledger_along(tmp_path):
     network = trained()
     network.set_train(False)

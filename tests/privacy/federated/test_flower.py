@@ -4,12 +4,11 @@ import pytest
 
 pytest.importorskip("flwr", reason="Flower and MindSpore 2.10 need an environment of their own")
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict  # noqa: E402
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
 
-from flwr.supercore.task_identity import TaskIdentity  # noqa: E402
-
-from mindarmour.privacy.federated import PrivateRounds  # noqa: E402
-from mindarmour.privacy.federated.flower import DPFedAvg  # noqa: E402
+from mindarmour.privacy.federated import PrivateRounds
+from mindarmour.privacy.federated.flower import DPFedAvg
 
 START = ArrayRecord({"weight": ArrayRecord([np.zeros((3, 2), np.float32)])["0"],
                      "bias": ArrayRecord([np.ones(2, np.float32)])["0"]})
