@@ -118,6 +118,54 @@ def watch_checkpoints(to_append: Callable[[Iterable[ms.Parameter]], dict], arriv
     _wrap("_update_param", lambda inner: _copying(inner, copied))
 
 
+def watch_copies(copied: Callable[[ms.Parameter, ms.Parameter], None], told: Callable[[ms.Parameter], Any],
+                 hear: Callable[[ms.Parameter, Any], None]) -> None:
+    """Take part where a Parameter's value is copied in memory; MindSpore offers no hook for it.
+
+    Covers `copy.copy`, `copy.deepcopy`, `pickle`, `clone`, `set_data` and `Parameter(parameter)`.
+
+    Args:
+        copied (Callable): Called with a Parameter and the one whose value it takes over.
+        told (Callable): Parameter to what travels with it where it is pickled, or None.
+        hear (Callable): Called with an unpickled Parameter and what travelled with it.
+    """
+    parameter_class = ms.Parameter
+    initialise, set_data, reduce = parameter_class.__init__, parameter_class.set_data, parameter_class.__reduce_ex__
+
+    @functools.wraps(initialise)
+    def initialised(self: ms.Parameter, default_input: Any, *arguments: Any, **named: Any) -> None:
+        initialise(self, default_input, *arguments, **named)
+        if isinstance(default_input, ms.Parameter):
+            copied(self, default_input)
+
+    @functools.wraps(set_data)
+    def data_set(self: ms.Parameter, data: Any, *arguments: Any, **named: Any) -> Any:
+        result = set_data(self, data, *arguments, **named)
+        if isinstance(data, ms.Parameter) and data is not self:
+            copied(self, data)
+        return result
+
+    @functools.wraps(reduce)
+    def reduced(self: ms.Parameter, protocol: Any) -> tuple:
+        make, arguments, *rest = reduce(self, protocol)
+        message = told(self)
+        return (make, arguments, *rest) if message is None else (_Carried(make, hear), (arguments, message), *rest)
+
+    parameter_class.__init__, parameter_class.set_data, parameter_class.__reduce_ex__ = initialised, data_set, reduced
+
+
+class _Carried:
+    """Makes a Parameter again and hands over what travelled with it."""
+
+    def __init__(self, make: Callable, hear: Callable) -> None:
+        self._make, self._hear = make, hear
+
+    def __call__(self, arguments: tuple, message: Any) -> ms.Parameter:
+        parameter = self._make(*arguments)
+        self._hear(parameter, message)
+        return parameter
+
+
 def _wrap(name: str, wrapper: Callable) -> None:
     inner = getattr(serialization, name, None)
     if inner is not None:

@@ -2,6 +2,7 @@
 
 MindSpore's `save_checkpoint`, `load_checkpoint` and `load_param_into_net` carry it from the import of this module on:
 whatever is written with privately trained Parameters holds their ledger, and Parameters that are read bring it along.
+So do copies of a Parameter in memory: `copy`, `deepcopy`, `pickle`, `clone`, `set_data`, `Parameter(parameter)`.
 """
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from mindarmour.privacy.accounting import Ledger, ledger_file
 from mindarmour.privacy.accounting.ledger import UNKNOWN_TRAINING
 from mindarmour.privacy.diff_privacy.train import spending
 from mindarmour.privacy.errors import LedgerMismatchError
-from mindarmour.utils.mindspore_internals import watch_checkpoints
+from mindarmour.utils.mindspore_internals import watch_checkpoints, watch_copies
 
 LEDGER_KEY = "dp_ledger"
 # A Parameter that only this package's train networks have: its checkpoints are recognised by it.
@@ -96,4 +97,14 @@ def _arrived(path: str, parameters: dict[str, Parameter], partial: bool) -> None
                     None if ledger is None else Ledger(ledger.segments))
 
 
+def _to_pickle(parameter: Parameter) -> Optional[bytes]:
+    ledger = spending.spent_on([parameter])
+    return None if ledger is None else ledger_file.to_bytes(ledger)
+
+
+def _unpickled(parameter: Parameter, packed: bytes) -> None:
+    spending.arrive([parameter], Ledger(ledger_file.from_bytes(packed, "The pickled Parameter").segments))
+
+
 watch_checkpoints(_ledger_to_save, _arrived, spending.inherit)
+watch_copies(spending.inherit, _to_pickle, _unpickled)

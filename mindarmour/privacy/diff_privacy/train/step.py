@@ -26,7 +26,9 @@ from mindarmour.privacy.diff_privacy.grads.report import EngineReport, report_of
 from mindarmour.privacy.diff_privacy.operators import add_up
 from mindarmour.privacy.diff_privacy.parallel.agreement import parameter_facts, plan_facts, require_agreement
 from mindarmour.privacy.diff_privacy.parallel.ranks import is_main_rank
+from mindarmour.privacy.diff_privacy.sampling.batches import MASK_COLUMN
 from mindarmour.privacy.diff_privacy.train.loss_scale import Clip, scaled
+from mindarmour.privacy.diff_privacy.train.moved import Moved
 from mindarmour.privacy.diff_privacy.train.noised_update import NoisedUpdate, RealUnits
 from mindarmour.privacy.diff_privacy.train.plan import Plan
 from mindarmour.privacy.diff_privacy.train.spending import Spending
@@ -81,16 +83,6 @@ def steps_on(network: nn.Cell) -> bool:
                for step in steps)
 
 
-def gradient_order(network: nn.Cell, optimizer: nn.Optimizer) -> tuple[int, ...]:
-    """For each of the optimizer's parameters, its place among the network's trainable parameters."""
-    place = {id(p): i for i, p in enumerate(network.trainable_params())}
-    foreign = [p.name for p in optimizer.parameters if id(p) not in place]
-    if foreign:
-        raise ValueError(f"optimizer must hold parameters of the network only, but {foreign[0]!r} is not one of its "
-                         f"trainable parameters.")
-    return tuple(place[id(p)] for p in optimizer.parameters)
-
-
 class TrainStep(nn.Cell):
     """The train network of a DPModel and of a PrivateLoop: called with a batch's columns, it trains one step.
 
@@ -117,6 +109,7 @@ class TrainStep(nn.Cell):
 
     Guarantee:
         The step stands in `ledger` before it runs. Its noise has the plan's multiplier times the bound that clips it.
+        Only Parameters that the optimizer moves are clipped and noised; the others are constants.
     """
 
     def __init__(self, network: nn.Cell, loss_fn: Optional[nn.Cell], reduction: str, optimizer: nn.Optimizer,
@@ -130,9 +123,9 @@ class TrainStep(nn.Cell):
         self._plan = plan
         self._reduction = reduction
         self._loss_scale = loss_scale
-        gradient_order(network, optimizer)
         self._known = [{id(parameter): parameter for parameter in network.get_parameters()}]
         _STEPS.append(weakref.ref(self, _STEPS.remove))
+        self._moved = Moved(network, optimizer)
         # in lists: as attributes of a Cell, Parameters would become its own
         self._spending = [Spending(optimizer.parameters, network.get_parameters())]
         self._guards: list[Callable[[StepEvent], None]] = []
@@ -277,6 +270,9 @@ class TrainStep(nn.Cell):
         if self._mask_position is None:
             return columns, Tensor(np.ones(len(columns[0]), np.float32))
         place = self._mask_position
+        if place >= len(columns):
+            raise ValueError(f"columns must hold the mask '{MASK_COLUMN}' at position {place}, but only "
+                             f"{len(columns)} came. Pass the columns as the data set brings them.")
         return columns[:place] + columns[place + 1:], columns[place].astype(ms.float32)
 
     def _prepare(self, columns, is_real):
@@ -295,7 +291,8 @@ class TrainStep(nn.Cell):
         if not self._other_data:
             return True
         self._other_data = False
-        return still_exact(self._engine, *self._scaled(), columns, is_real)
+        with self._moved.alone():
+            return still_exact(self._engine, *self._scaled(), columns, is_real)
 
     def _scaled(self):
         return scaled(self.network, self.loss_fn, self._reduction, self._loss_scale)
@@ -331,14 +328,15 @@ class TrainStep(nn.Cell):
             self._plan = replace(self._plan, sampling=Sampling(FULL, everybody, everybody, ZERO_OUT,
                                                                shards=ranks.world))
             require_agreement(ranks, {**plan_facts(self._plan), **parameter_facts(self.get_parameters())})
-        plan, order = self._plan, gradient_order(self.network, self.optimizer)
+        plan, self._moved = self._plan, Moved(self.network, self.optimizer)
         units = rows // plan.units(rows).rows
         network, loss_fn = self._scaled()
-        engine, reason = engine_for(plan.engine, network, loss_fn, plan.rule, units, columns,
-                                    plan.physical_batch_size, is_real)
-        self.engine_report = report_of(engine, reason, self.network)
+        with self._moved.alone():
+            engine, reason = engine_for(plan.engine, network, loss_fn, self._moved.rule(plan.rule), units, columns,
+                                        plan.physical_batch_size, is_real)
+            self.engine_report = report_of(engine, reason, self.network)
         self._engine, self._other_data = getattr(engine, "part", engine), False
-        self._shapes = [p.shape for p in self.network.trainable_params()]
+        self._shapes, order = self._moved.shapes, self._moved.order
         clip = Clip(engine, self.norm_bound, self._loss_scale)
         update = NoisedUpdate(self.optimizer, self.norm_bound, plan.clip_mech, order, plan.expected_units(rows),
                               ranks.step_sum([self._shapes[i] for i in order]), *self._observation())

@@ -3,14 +3,19 @@ import sys
 
 import numpy as np
 import pytest
-from mindspore import save_checkpoint
+from mindspore import nn, save_checkpoint
 from mindspore.train import Callback
-from small_models import ROWS, dataset_of, model_of, weights
+from small_models import ROWS, dataset_of, loss_fn, model_of, noise, weights
 from small_networks import batch_for, dense
 
 import mindarmour.privacy
 from mindarmour.privacy.accounting import ledger_file
-from mindarmour.privacy.diff_privacy import ClipMechanismsFactory
+from mindarmour.privacy.diff_privacy import (
+    ClipMechanismsFactory,
+    DPOptimizerClassFactory,
+    PrivateLoop,
+    clipped_gradient_fn,
+)
 
 PACKAGE = mindarmour.privacy.__path__[0]
 
@@ -50,9 +55,26 @@ def trained_by_step():
     return network, model.train_network, lambda: model.train_network(*columns)
 
 
+def trained_by_loop():
+    network = dense()
+    loop = PrivateLoop(network, loss_fn(), nn.SGD(network.trainable_params(), 0.1), 1.0, noise(1.0))
+    columns = batch_for("dense", ROWS)
+    return network, loop, lambda: loop.step(*columns)
+
+
+def trained_by_optimizer():
+    network = dense()
+    factory = DPOptimizerClassFactory(ROWS)
+    factory.set_mechanisms("AdaGaussian", 1.0, 1.0, decay_policy="Exp")
+    optimizer = factory.create("SGD")(network.trainable_params(), 0.1)
+    clipped = clipped_gradient_fn(network, loss_fn())(*batch_for("dense", ROWS))
+    return network, optimizer, lambda: optimizer(clipped)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143)], ids=["KeyboardInterrupt", "SIGTERM"])
-def test_at_no_line_does_an_interrupt_lose_a_step(error):
-    network, holder, step = trained_by_step()
+@pytest.mark.parametrize("make", [trained_by_step, trained_by_loop, trained_by_optimizer])
+def test_at_no_line_does_an_interrupt_lose_a_step(make, error):
+    network, holder, step = make()
     step()
     lines = Interrupter().run(step)
     assert lines > 20

@@ -1,6 +1,7 @@
 """Privacy spent belongs to the Parameters: whoever trains them next continues it."""
 import copy
 import gc
+import pickle
 import warnings
 
 import mindspore as ms
@@ -158,6 +159,38 @@ def test_values_copied_between_networks_of_one_process_bring_their_history():
     trained(network)
     ms.load_param_into_net(other, network.parameters_dict())
     assert model_of(other, 2.0).ledger.steps == 8
+
+
+def with_parameters(copied):
+    """A network whose Parameters are copies of another's."""
+    def of(network):
+        other = dense()
+        for place in (0, 2):
+            other[place].weight, other[place].bias = copied(network[place].weight), copied(network[place].bias)
+        return other
+    return of
+
+
+def set_from(network):
+    other = dense()
+    for own, source in zip(other.get_parameters(), network.get_parameters()):
+        own.set_data(source)
+    return other
+
+
+@pytest.mark.parametrize("copied", [
+    copy.deepcopy, set_from, with_parameters(Parameter.clone), with_parameters(Parameter.copy),
+    with_parameters(copy.copy), with_parameters(lambda p: Parameter(p, name=p.name)),
+    with_parameters(lambda p: pickle.loads(pickle.dumps(p)))],
+    ids=["deepcopy", "set_data", "clone", "Parameter.copy", "copy", "Parameter", "pickle"])
+def test_copies_in_memory_bring_their_history_and_go_their_own_way(copied):
+    network = dense()
+    first = trained(network)
+    second = model_of(copied(network), 2.0)
+    assert second.ledger.entries == first.ledger.entries
+    second.train_network(*batch_for("dense", ROWS))
+    assert (second.ledger.steps, first.ledger.steps) == (9, 8)
+    assert model_of(copied(dense()), 2.0).ledger.steps == 0
 
 
 @pytest.mark.parametrize("spoil", ["stripped", "edited"])
