@@ -1,6 +1,7 @@
 """Sphinx reads this: `make docs` builds the site from the pages beside it and from the docstrings."""
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sys
@@ -11,6 +12,7 @@ DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
 from pygments.lexers.special import TextLexer
+from sphinx.util.inspect import stringify_signature
 
 import mindarmour
 
@@ -21,7 +23,6 @@ version = release = mindarmour.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
-myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]
 
@@ -41,7 +42,8 @@ copybutton_only_copy_prompt_lines = True
 
 # files of the repository that pages link to, and the pages that show them
 ELSEWHERE = {"CHANGELOG.md": "changelog", "CONTRIBUTING.md": "contributing", "README.md": "readme",
-             "README.zh-CN.md": "zh/overview", "benchmarks/README.md": "reference/benchmarks", "examples/README.md": "examples"}
+             "SECURITY.md": "security", "README.zh-CN.md": "zh/overview", "benchmarks/README.md": "reference/benchmarks",
+             "examples/README.md": "examples"}
 LINK = re.compile(r"\]\((?!\w+:|#|/)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -79,8 +81,18 @@ def escape_markup(app: Any, what: str, name: str, obj: Any, options: Any, lines:
                         for part in re.split(r"(`+[^`]+`+)", line)) for line in lines]
 
 
+def signature_of_init(app: Any, what: str, name: str, obj: Any, *_: Any) -> Any:
+    """MindSpore's cells hide the arguments of their constructor behind a `__new__` that takes any."""
+    if what != "class" or not any(base.__name__ == "Cell" for base in obj.__mro__):
+        return None
+    init = inspect.signature(obj.__init__)
+    arguments = [parameter for parameter in init.parameters.values() if parameter.name != "self"]
+    return stringify_signature(init.replace(parameters=arguments, return_annotation=inspect.Signature.empty)), None
+
+
 def setup(app: Any) -> None:
     """What Sphinx calls."""
     app.add_lexer("mermaid", TextLexer)
+    app.connect("autodoc-process-signature", signature_of_init)
     app.connect("source-read", resolve_links)
     app.connect("autodoc-process-docstring", escape_markup, priority=100)

@@ -26,6 +26,7 @@ from mindarmour.privacy.diff_privacy import (
     PoissonSampler,
     PrivacyMonitorFactory,
     PrivacyProgress,
+    TrainingCurve,
 )
 
 cfg = edict({
@@ -43,7 +44,8 @@ cfg = edict({
 
 def main(arguments=None):
     """Train, print the privacy spent and the test accuracy; returns (epsilon, accuracy)."""
-    args = example_arguments(__doc__, cfg.epochs, arguments)
+    args = example_arguments(__doc__, cfg.epochs, arguments, lambda parser: parser.add_argument(
+        "--curve", metavar="FILE", help="draw loss and epsilon by epoch into this .png, .svg or .html file"))
     use_device(args.device_target)
     ms.set_context(mode=ms.GRAPH_MODE)
     folder = mnist_folder(args.data_path)
@@ -62,7 +64,8 @@ def main(arguments=None):
     rdp = PrivacyMonitorFactory.create("rdp", num_samples=len(images), batch_size=cfg.batch_size,
                                        target_delta=cfg.target_delta, max_eps=cfg.max_eps,
                                        per_print_times=10 * ds_train.get_dataset_size())
-    model.train(args.epochs, ds_train, callbacks=[rdp, PrivacyProgress(rdp)])
+    curve = [TrainingCurve(args.curve, rdp)] if args.curve else []
+    model.train(args.epochs, ds_train, callbacks=[rdp, PrivacyProgress(rdp), *curve])
 
     ds_test = generate_mnist_dataset(folder / "test", cfg.test_batch_size, shuffle=False)
     accuracy = model.eval(ds_test)["Accuracy"]

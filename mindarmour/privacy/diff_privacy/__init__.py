@@ -2,6 +2,7 @@
 from mindarmour.privacy.diff_privacy.batch_norm import replace_batch_norm
 from mindarmour.privacy.diff_privacy.clipping.adaptive import AdaClippingWithGaussianRandom, ClipMechanismsFactory
 from mindarmour.privacy.diff_privacy.clipping.rules import AutomaticClipping, PerLayerClipping
+from mindarmour.privacy.diff_privacy.monitor.curve import TrainingCurve
 from mindarmour.privacy.diff_privacy.monitor.monitor import (
     PLDMonitor,
     PrivacyMonitorFactory,
@@ -53,6 +54,7 @@ __all__ = [
     "PrivateLoop",
     "RDPMonitor",
     "ShufflePartition",
+    "TrainingCurve",
     "UserBallsInBinsSampler",
     "UserPoissonSampler",
     "ZCDPMonitor",

@@ -41,6 +41,13 @@ def test_a_file_of_the_first_version_says_what_it_said():
         "label", "record", "whole update"]
 
 
+def test_files_of_version_3_0_say_what_they_said():
+    first, second = (ledger_file.load(FILES / f"version{number}.ledger") for number in (1, 2))
+    assert second.entries == first.entries and [s.note for s in second.segments] == [s.note for s in first.segments]
+    correlated = ledger_file.load(FILES / "version2_correlated.ledger")
+    assert privacy_spent(correlated.entries, 1e-5).epsilon == pytest.approx(1.7777856763050446, rel=1e-6)
+
+
 def test_unknown_training_stays_unknown():
     ledger = ledger_file.load(FILES / "version1_unknown_training.ledger")
     spent = privacy_spent(ledger.entries, 1e-5)

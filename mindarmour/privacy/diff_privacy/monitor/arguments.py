@@ -20,6 +20,11 @@ class _DefaultNumber(float):
     """A default value that can be told from the same number given by the user."""
 
 
+class _DefaultCount(int):
+    """A default value that can be told from the same number given by the user."""
+
+
+DEFAULT_INTERVAL = _DefaultCount(50)
 DEFAULT_MULTIPLIER = _DefaultNumber(1.5)
 DEFAULT_MODE = _DefaultText("Time")
 DEFAULT_RATE = _DefaultNumber(6e-4)

@@ -17,7 +17,7 @@ from mindarmour.privacy.accounting.events import FULL, POISSON, SHUFFLE, Event
 from mindarmour.privacy.accounting.ledger import LedgerEntry
 from mindarmour.privacy.accounting.lower_bound import shuffle_lower_bound
 from mindarmour.privacy.accounting.sampling import steps_of_epoch
-from mindarmour.privacy.diff_privacy.monitor.arguments import MonitorArguments, Targets
+from mindarmour.privacy.diff_privacy.monitor.arguments import DEFAULT_INTERVAL, MonitorArguments, Targets
 from mindarmour.privacy.diff_privacy.noise.mechanisms import decayed_multiplier
 from mindarmour.privacy.diff_privacy.parallel.ranks import is_main_rank
 from mindarmour.privacy.diff_privacy.train.step import TrainStep
@@ -64,6 +64,8 @@ class Monitor(Callback):
         self._cleared: Optional[tuple] = None
         self._latest: Optional[PrivacySpent] = None
         self._warned = False
+        self._explained = False
+        self._brief: Optional[PrivacySpent] = None  # what the last print left unexplained
 
     # -- where the events come from ---------------------------------------------------------------------------
 
@@ -212,18 +214,21 @@ class Monitor(Callback):
         self._attach(run_context.original_args())
         self._before = (Ledger(self.ledger.segments),
                         self.ledger.steps if self._source is None else self._source.steps_made)
-        self._cleared = None
+        self._cleared, self._explained, self._brief = None, False, None
         if self._targets.stop and not self._keeps_budget(self._after(1)):
             raise BudgetExceededError(self._targets.value_of(self.spent(self._after(1))), self._targets.limit,
                                       self.ledger.steps)
 
     def step_end(self, run_context: RunContext) -> None:
-        """Count the step; print at each `per_print_times`-th step of the run; stop before the budget is passed."""
+        """Count the step; print at each `per_print_times`-th step of the run; stop before the budget is passed.
+
+        What the figure means is printed with the first one and when training ends; between them is one line a print.
+        """
         cb_params = run_context.original_args()
         if self._source is None:
             self._attach(cb_params)
         self._record_own()
-        if cb_params.cur_step_num % self._arguments.per_print_times == 0:
+        if cb_params.cur_step_num % self._interval(cb_params) == 0:
             self._print(cb_params)
         if self._targets.stop and self.steps_left() == 0:
             _say(f"Training stops after step {self.ledger.steps}: {self._targets.value_of(self.spent()):.6g} of the "
@@ -231,10 +236,20 @@ class Monitor(Callback):
             run_context.request_stop()
 
     def end(self, run_context: RunContext) -> None:
-        """Print the final figures, whatever the printing interval."""
+        """Print the final figures and what they mean, whatever the printing interval."""
         cb_params = run_context.original_args()
-        if self.ledger.steps and cb_params.cur_step_num % self._arguments.per_print_times:
+        if not self.ledger.steps:
+            return
+        if cb_params.cur_step_num % self._interval(cb_params):
+            self._explained = False
             self._print(cb_params)
+        elif self._brief is not None:
+            _say("\n".join(f"    {line}" for line in self._meaning(self._brief)))
+
+    def _interval(self, cb_params: Any) -> int:
+        """Steps between two prints: an epoch of the model's, unless it was given."""
+        told = self._arguments.per_print_times
+        return told if self._source is None or told is not DEFAULT_INTERVAL else cb_params.batch_num
 
     def on_eval_begin(self, run_context: RunContext) -> None:
         """Nothing: evaluation is no training step, and by default would count as one."""
@@ -246,15 +261,21 @@ class Monitor(Callback):
         if math.isnan(spent.epsilon) or math.isnan(spent.delta):
             raise ValueError(f"The privacy spent cannot be computed: eps is {spent.epsilon}, delta is {spent.delta}.")
         step = (cb_params.cur_step_num - 1) % cb_params.batch_num + 1
-        lines = [f"epoch: {cb_params.cur_epoch_num} step: {step}, delta is {spent.delta:.6g}, eps is "
-                 f"{spent.epsilon:.6g}"]
-        figures = [spent, *(self._spent_by(account, self.ledger.entries) for account in self._beside)]
-        lines += [self._statement(figure, len(figures) > 1) for figure in figures]
-        _say("\n    ".join(filter(None, [*lines, *self._remarks(spent)])))
+        line = (f"epoch: {cb_params.cur_epoch_num} step: {step}, delta is {spent.delta:.6g}, eps is "
+                f"{spent.epsilon:.6g}")
+        self._brief = spent if self._explained else None
+        _say(line if self._explained else "\n    ".join([line, *self._meaning(spent)]))
+        self._explained = True
         if not self._warned and is_main_rank() and not self._targets.kept_by(spent):
             self._warned = True
             warnings.warn(f"The privacy spent, {self._targets.value_of(spent):.6g}, has passed the budget of "
                           f"{self._targets.limit:.6g}.", PrivacyWarning, stacklevel=2)
+
+    def _meaning(self, spent: PrivacySpent) -> Iterator[str]:
+        """Lines below a figure."""
+        figures = [spent, *(self._spent_by(account, self.ledger.entries) for account in self._beside)]
+        yield from (self._statement(figure, len(figures) > 1) for figure in figures)
+        yield from self._remarks(spent)
 
     def _statement(self, spent: PrivacySpent, with_figure: bool) -> str:
         """One line: what a figure means."""

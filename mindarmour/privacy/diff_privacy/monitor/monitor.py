@@ -9,6 +9,7 @@ from mindarmour.privacy.accounting import Sampling
 from mindarmour.privacy.accounting.events import ADD_OR_REMOVE, POISSON, SHUFFLE, ZERO_OUT
 from mindarmour.privacy.accounting.sampling import steps_of_epoch
 from mindarmour.privacy.diff_privacy.monitor.arguments import (
+    DEFAULT_INTERVAL,
     DEFAULT_MODE,
     DEFAULT_MULTIPLIER,
     DEFAULT_RATE,
@@ -62,7 +63,7 @@ class RDPMonitor(Monitor):
         orders (sequence, optional): Rényi orders above 1; default a grid from 1.02 to 1024.
         noise_decay_mode (str, optional): None, 'Time', 'Step' or 'Exp'.
         noise_decay_rate (float): In (0, 1).
-        per_print_times (int): Steps between two prints.
+        per_print_times (int): Steps between two prints. Unless given, a model's run prints once an epoch.
         dataset_sink_mode (bool): Kept for the documented signature; the monitor counts every step either way.
         stop_at_budget (bool): Stop training before the step that would pass the budget. Off by default: the budget
             then only warns, once.
@@ -83,8 +84,9 @@ class RDPMonitor(Monitor):
                  max_eps: Optional[float] = 10.0, target_delta: Optional[float] = 1e-3,
                  max_delta: Optional[float] = None, target_eps: Optional[float] = None,
                  orders: Optional[Sequence[float]] = None, noise_decay_mode: Optional[str] = DEFAULT_MODE,
-                 noise_decay_rate: float = DEFAULT_RATE, per_print_times: int = 50, dataset_sink_mode: bool = False,
-                 stop_at_budget: bool = False, examples_per_user: Optional[int] = None) -> None:
+                 noise_decay_rate: float = DEFAULT_RATE, per_print_times: int = DEFAULT_INTERVAL,
+                 dataset_sink_mode: bool = False, stop_at_budget: bool = False,
+                 examples_per_user: Optional[int] = None) -> None:
         arguments = MonitorArguments(num_samples, batch_size, initial_noise_multiplier, noise_decay_mode,
                                      noise_decay_rate, per_print_times, dataset_sink_mode)
         super().__init__(arguments, Targets(target_delta, target_eps, max_eps, max_delta, stop_at_budget), orders,
@@ -121,7 +123,7 @@ class PLDMonitor(Monitor):
                  max_eps: Optional[float] = 10.0, target_delta: Optional[float] = 1e-3,
                  max_delta: Optional[float] = None, target_eps: Optional[float] = None,
                  noise_decay_mode: Optional[str] = DEFAULT_MODE, noise_decay_rate: float = DEFAULT_RATE,
-                 per_print_times: int = 50, dataset_sink_mode: bool = False, stop_at_budget: bool = False,
+                 per_print_times: int = DEFAULT_INTERVAL, dataset_sink_mode: bool = False, stop_at_budget: bool = False,
                  beside: Sequence[str] = (), examples_per_user: Optional[int] = None) -> None:
         arguments = MonitorArguments(num_samples, batch_size, initial_noise_multiplier, noise_decay_mode,
                                      noise_decay_rate, per_print_times, dataset_sink_mode)
@@ -146,7 +148,7 @@ class ZCDPMonitor(Monitor):
         target_delta (float): Delta in (0, 1) at which epsilon is computed.
         noise_decay_mode (str, optional): None, 'Time', 'Step' or 'Exp'.
         noise_decay_rate (float): In (0, 1).
-        per_print_times (int): Steps between two prints.
+        per_print_times (int): Steps between two prints. Unless given, a model's run prints once an epoch.
         dataset_sink_mode (bool): Kept for the documented signature.
         stop_at_budget (bool): Stop training before the step that would pass the budget.
         examples_per_user (int, optional): The most examples that one user owns: prints beside each figure what the run
@@ -162,7 +164,7 @@ class ZCDPMonitor(Monitor):
     def __init__(self, num_samples: int, batch_size: int, initial_noise_multiplier: float = DEFAULT_MULTIPLIER,
                  max_eps: Optional[float] = 10.0, target_delta: Optional[float] = 1e-3,
                  noise_decay_mode: Optional[str] = DEFAULT_MODE, noise_decay_rate: float = DEFAULT_RATE,
-                 per_print_times: int = 50, dataset_sink_mode: bool = False, stop_at_budget: bool = False,
+                 per_print_times: int = DEFAULT_INTERVAL, dataset_sink_mode: bool = False, stop_at_budget: bool = False,
                  examples_per_user: Optional[int] = None) -> None:
         arguments = MonitorArguments(num_samples, batch_size, initial_noise_multiplier, noise_decay_mode,
                                      noise_decay_rate, per_print_times, dataset_sink_mode)

@@ -14,7 +14,7 @@ from mindarmour.utils import _validate
 
 
 class PrivacyProgress(Callback):
-    """Progress bar of a training run.
+    """One line for a training run: steps, time left, loss, privacy spent of the budget, engine.
 
     Args:
         monitor (RDPMonitor, PLDMonitor, ZCDPMonitor, optional): Its privacy spent is shown, and the steps that its
@@ -54,4 +54,5 @@ class PrivacyProgress(Callback):
         text = f"loss {float(np.mean(loss.asnumpy())):.3f}"
         if self._monitor is not None:
             text = f"{text}, {self._monitor.summary(ended)}"
-        return text
+        report = getattr(cb_params.train_network, "engine_report", None)
+        return text if report is None else f"{text}, {report.engine} engine"

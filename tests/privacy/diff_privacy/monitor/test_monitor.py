@@ -77,6 +77,18 @@ def test_attached_monitor_reads_what_ran_and_counts_every_step(capsys):
     assert "guarantee (rdp): add-or-remove, poisson sampling, one unit = example" in lines[-1]
 
 
+def test_one_line_an_epoch_and_what_it_means_first_and_last(capsys):
+    monitor = PrivacyMonitorFactory.create("rdp", max_eps=None, **DATA)
+    model_of(dense(), 2.0).train(3, poisson(), callbacks=[monitor, PrivacyProgress(monitor)])
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert [line.split(",")[0] for line in lines if line.startswith("epoch:")] == [
+        f"epoch: {epoch} step: 8" for epoch in (1, 2, 3)]
+    meaning = [number for number, line in enumerate(lines) if "guarantee (rdp)" in line]
+    assert meaning == [1, 4] and len(lines) == 5
+    assert "ghost engine" in printed.err.replace("\r", "\n").strip().splitlines()[-1]
+
+
 @pytest.mark.parametrize("policy", ["rdp", "zcdp"])
 def test_a_monitor_that_knows_of_users_says_what_they_pay(capsys, policy):
     monitor = PrivacyMonitorFactory.create(policy, max_eps=None, per_print_times=8, examples_per_user=3,
