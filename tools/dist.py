@@ -2,11 +2,14 @@
 from __future__ import annotations
 
 import argparse
+import gzip
 import hashlib
+import io
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import venv
 from pathlib import Path
@@ -35,7 +38,23 @@ def build(folder: Path) -> list[Path]:
         venv.create(environment, with_pip=True)
         run(environment / "bin" / "python", "-m", "pip", "install", "--quiet", "build")
         run(environment / "bin" / "python", "-m", "build", "--outdir", folder, source, SOURCE_DATE_EPOCH=epoch)
+    for path in folder.glob("mindarmour-*.tar.gz"):
+        rewrite(path, int(epoch))
     return sorted(folder.glob("mindarmour-*"))
+
+
+def rewrite(path: Path, epoch: int) -> None:
+    """The same archive without what depends on the machine and the moment: order, owners, times."""
+    with tarfile.open(path) as archive:
+        members = [(member, archive.extractfile(member).read() if member.isfile() else b"") for member in archive]
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for member, data in sorted(members, key=lambda pair: pair[0].name):
+            plain = tarfile.TarInfo(member.name)
+            plain.type, plain.size, plain.mtime = member.type, len(data), epoch
+            plain.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+            archive.addfile(plain, io.BytesIO(data))
+    path.write_bytes(gzip.compress(content.getvalue(), mtime=epoch))
 
 
 def digest(path: Path) -> str:
