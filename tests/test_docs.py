@@ -25,8 +25,9 @@ def test_examples_in_docstrings(name, tmp_path, monkeypatch):
     assert result.attempted > 0 and result.failed == 0
 
 
-@pytest.mark.parametrize("page", sorted(path.relative_to(ROOT).as_posix() for path in
-                                        [*ROOT.glob("*.md"), *ROOT.glob("*/*.md")] if ".venv" not in path.parts))
+@pytest.mark.parametrize("page", sorted(path.relative_to(ROOT).as_posix()
+                                        for pattern in ("*.md", "*/*.md", "docs/*/*.md") for path in ROOT.glob(pattern)
+                                        if ".venv" not in path.parts))
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
