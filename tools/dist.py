@@ -23,15 +23,20 @@ def run(*command: object, cwd: Path = ROOT, **environment: str) -> str:
                           env={**os.environ, **environment}).stdout
 
 
+def unpack_commit(folder: Path, *paths: str) -> None:
+    """Files of the last commit, whatever stands in the working tree."""
+    folder.mkdir()
+    archive = folder.with_suffix(".tar")
+    run("git", "archive", "--output", archive, "HEAD", *paths)
+    shutil.unpack_archive(archive, folder)
+
+
 def build(folder: Path) -> list[Path]:
     """Wheel and source archive of the last commit; every time in them is the commit's."""
     epoch = run("git", "log", "-1", "--format=%ct").strip()
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "source"
-        source.mkdir()
-        archive = Path(scratch) / "source.tar"
-        run("git", "archive", "--output", archive, "HEAD")
-        shutil.unpack_archive(archive, source)
+        unpack_commit(source)
         for file in source.rglob("*"):
             os.utime(file, (int(epoch), int(epoch)))
         environment = Path(scratch) / "build"
@@ -71,8 +76,8 @@ def try_wheel(wheel: Path) -> None:
         run(python, "-m", "pip", "install", "--quiet", f"{wheel}[pld,examples]")
         print(run(folder / "empty" / "bin" / "mindarmour", "--version", cwd=folder).strip())
         print(run(python, "-c", "import mindarmour; print(mindarmour.__file__)", cwd=folder).strip())
-        shutil.copytree(ROOT / "examples", folder / "examples")
-        print(run(python, "-m", "examples.privacy.diff_privacy.demo", "--epochs", "5", cwd=folder).strip())
+        unpack_commit(folder / "commit", "examples")
+        print(run(python, "-m", "examples.privacy.diff_privacy.demo", "--epochs", "5", cwd=folder / "commit").strip())
 
 
 def main(folder: Path, tries: bool) -> None:
