@@ -99,7 +99,8 @@ def measure(name, batch, rounds):
     network, loss_fn, data = build(name), nn.CrossEntropyLoss(), columns(name, batch)
     noise = NoiseMechanismsFactory.create("Gaussian", norm_bound=1.0, initial_noise_multiplier=1.0)
     optimizer = nn.Momentum(network.trainable_params(), 0.01, 0.9)
-    plain_step = nn.TrainOneStepCell(nn.WithLossCell(network, loss_fn), nn.Momentum(network.trainable_params(), 0.0, 0.9))
+    plain_step = nn.TrainOneStepCell(nn.WithLossCell(network, loss_fn),
+                                     nn.Momentum(network.trainable_params(), 0.0, 0.9))
     plain_step.set_train()
     before = timing.peak_megabytes()
 

@@ -32,8 +32,8 @@ def copy_network(network: nn.Cell, replace: Callable[[str, nn.Cell], Optional[nn
             descend into it.
         adjust (Callable, optional): `adjust(name, copied)` is called with every cell that was copied; it may return
             a cell to put around it.
-        apart (bool): Whether a cell that several cells hold is copied once for each of them, under the name of the
-            way; one cell otherwise.
+        apart (bool): Whether a cell with trainable Parameters that several cells hold is copied once for each of
+            them, under the name of the way; one cell otherwise.
         name (str): Name of the network itself.
 
     Returns:
@@ -67,8 +67,7 @@ class _Copier:
     def of(self, cell, name):
         if id(cell) in self._siblings:
             return self._siblings[id(cell)]
-        shared = not self._apart or id(cell) in self._open or self._ways.get(id(cell), 0) >= _WAYS
-        if shared and id(cell) in self._made:
+        if id(cell) in self._made and self._stays_one(cell):
             return self._made[id(cell)]
         self._ways[id(cell)] = self._ways.get(id(cell), 0) + 1
         replaced = self._replace(name, cell)
@@ -84,6 +83,11 @@ class _Copier:
         self._made[id(cell)] = replaced
         self._siblings[id(cell)] = replaced
         return replaced
+
+    def _stays_one(self, cell):
+        if not self._apart or id(cell) in self._open or self._ways.get(id(cell), 0) >= _WAYS:
+            return True
+        return not cell.trainable_params()  # every copy is compiled anew
 
     def _fill(self, copied, name):
         prefix = f"{name}." if name else ""

@@ -74,6 +74,7 @@ class _Search:
     def __init__(self, network, loss_fn, columns, cells, notes):
         self.network, self.loss_fn, self.columns = network, loss_fn, columns
         self.cells, self.notes = cells, notes
+        self.expected, self.times = None, 1  # the network's output; what served the last cell serves the next
 
     def smallest(self, wanted):
         """(the site for the first of `wanted` and what else lies in it, or None, why not)."""
@@ -122,13 +123,14 @@ class _Search:
         """The block whose output, the same for all rows, is given to each of them."""
         shapes = [shape[1:]] if shape and shape[0] == 1 else []
         shapes += [(1,) * axes + tuple(shape) for axes in range(_INNER_AXES + 1)]
-        expected = [self._output(rows, ()) for rows in (2, 3)]
-        for times in self._multiples():
+        self.expected = self.expected or [self._output(rows, ()) for rows in (2, 3)]
+        for times in sorted(self._multiples(), key=lambda times: times != self.times):
             for copies in shapes:
                 tried = replace_fields(block, copies=tuple(copies), copies_per_row=times)
                 site = Site(name, self.cells[name], tried.for_rows(1), ((times, *copies),), (0,))
                 outputs = (self._output(rows, (site.for_rows(1, rows),)) for rows in (2, 3))
-                if all(same_output(a, b) for a, b in zip(outputs, expected)):
+                if all(same_output(a, b) for a, b in zip(outputs, self.expected)):
+                    self.times = times
                     return site.for_rows(1, self.rows)
         return "what it returns is not used by broadcasting over the rows."
 

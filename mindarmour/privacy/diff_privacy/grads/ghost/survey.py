@@ -39,7 +39,7 @@ def survey(network: nn.Cell, loss_fn: Optional[nn.Cell], columns: tuple) -> Surv
     candidates, raw, cells = _candidates(network)
     rows = columns[0].shape[0]
     with eager():
-        tried = [_with_row_shape(network, loss_fn, item, columns) for item in raw]
+        tried = _with_row_shapes(network, loss_fn, raw, cells, columns)
         small = [_recorded_run(network, loss_fn, candidates, columns, few) for few in (2, 3)]
         row_loss = None if loss_fn is None else per_row(loss_fn, small[0][1], few_rows(columns, 2)[-1])
         sites, fixed = _called_sites(candidates, small, rows)
@@ -129,15 +129,30 @@ def _noting(construct, calls):
     return noted
 
 
-def _with_row_shape(network, loss_fn, item, columns):
-    """The raw Parameter with the row shape under which a copy per row leaves the network's output as it is."""
+def _with_row_shapes(network, loss_fn, raw, cells, columns):
+    """Each raw Parameter with the row shape under which a copy per row leaves the network's output as it is, or None.
+
+    What was found for one cell of a class is tried first for the next, and what failed is not tried again.
+    """
+    if not raw:
+        return []
     expected = [_plain_output(network, loss_fn, columns, rows) for rows in (2, 3)]
-    for shape in item.candidates():
-        tried = replace_fields(item, row_shape=shape)
-        outputs = (_plain_output(network, loss_fn, columns, rows, tried) for rows in (2, 3))
-        if all(same_output(a, b) for a, b in zip(outputs, expected)):
-            return tried
-    return None
+    places, found = {}, []
+    for item in raw:
+        kind = (type(cells[item.cell_name]), item.attribute, len(item.parameter.shape))
+        shapes = list(enumerate(item.candidates()))
+        first = places.get(kind, -1)
+        shapes = [] if first is None else sorted(shapes, key=lambda shape, first=first: shape[0] != first)
+        place = next((place for place, shape in shapes
+                      if _fits(network, loss_fn, columns, replace_fields(item, row_shape=shape), expected)), None)
+        places[kind] = place
+        found.append(None if place is None else replace_fields(item, row_shape=dict(shapes)[place]))
+    return found
+
+
+def _fits(network, loss_fn, columns, item, expected):
+    outputs = (_plain_output(network, loss_fn, columns, rows, item) for rows in (2, 3))
+    return all(same_output(a, b) for a, b in zip(outputs, expected))
 
 
 def _plain_output(network, loss_fn, columns, rows, item=None):

@@ -297,6 +297,19 @@ def test_a_masked_row_adds_exactly_zero_even_if_it_is_nan(build):
     assert dirty_result[3] == 0
 
 
+@pytest.mark.parametrize("kind", ["matmul", "norm", "convolution", "lookup"])
+def test_a_row_that_is_not_finite_reaches_no_other_row(kind):
+    """Nor by the mapped derivative: the sum is that of the others, and one unit is counted."""
+    network, (x, y) = randomise(Between(BLOCKS[kind]())), batch(WIDTH)
+    broken = x.asnumpy().copy()
+    broken[2, 1] = np.nan
+    result, loop = both_engines(network, cross_entropy(), (Tensor(broken), y), ROWS)
+    expected, _ = both_engines(network, cross_entropy(), (x, y), ROWS, [1, 1, 0, 1, 1, 1])
+    for a, b in zip(result[0], expected[0]):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    assert result[3] == loop[3] == 1
+
+
 def test_a_wrong_derivative_is_noticed(monkeypatch):
     construct = BlockGradients.construct
     monkeypatch.setattr(BlockGradients, "construct",
