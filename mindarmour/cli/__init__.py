@@ -37,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="mindarmour", **parser_options("Differential privacy: account, calibrate, inspect ledgers.", (
         "mindarmour epsilon --num-samples 60000 --batch-size 256 --noise-multiplier 1.1 --epochs 10 --delta 1e-5",
         "mindarmour ledger show model.ckpt")))
-    parser.epilog += f"\n\n{EXIT_CODES}"
+    parser.epilog = f"{parser.epilog}\n\n{EXIT_CODES}"
     parser.add_argument("--version", action="version", version=f"mindarmour {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     for subject in (epsilon, calibrate, plan, ledger, convert):

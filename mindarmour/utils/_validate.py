@@ -8,12 +8,12 @@ import math
 import numbers
 import sys
 from collections.abc import Collection
-from typing import Any, Optional, Union
+from typing import Any, NoReturn, Optional, Union, cast
 
 _LARGEST = int(sys.float_info.max)
 
 
-def _refuse(name, value, requirement, error):
+def _refuse(name, value, requirement, error) -> NoReturn:
     raise error(f"{name} must be {requirement}, but got {value!r} ({type(value).__name__}).")
 
 
@@ -30,7 +30,8 @@ def real(name: str, value: Any, *, low: float = -math.inf, high: float = math.in
         _refuse(name, value, "a float" if strict_float else "a number", TypeError)
     if isinstance(value, numbers.Integral):
         value = int(value)  # NumPy integers overflow in comparisons
-    if isinstance(value, (int, numbers.Rational)) and not -_LARGEST <= value <= _LARGEST:
+    is_exact, value = isinstance(value, (int, numbers.Rational)), cast(float, value)
+    if is_exact and not -_LARGEST <= value <= _LARGEST:
         _refuse(name, "a number beyond the range of float", "a finite number", ValueError)
     above = value > low or (closed in ("low", "both") and value == low)
     below = value < high or (closed in ("high", "both") and value == high)
@@ -48,6 +49,7 @@ def integer(name: str, value: Any, *, low: Optional[int] = None, high: Optional[
         _refuse(name, value, "an int", bool_error)
     if not isinstance(value, numbers.Integral):
         _refuse(name, value, "an int", TypeError)
+    value = int(value)
     if (low is not None and value < low) or (high is not None and value > high):
         if low is not None and high is not None:
             requirement = f"an int from {low} to {high}"

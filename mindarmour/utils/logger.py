@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 _FORMAT = ("[%(levelname)s] %(name)s(%(process)d:%(thread)d,%(processName)s):%(asctime)s "
            "[%(filename)s:%(lineno)d] %(message)s")
@@ -18,9 +18,10 @@ class LogUtil:
         >>> LogUtil.get_instance().info("Train", "epoch %d of %d", 1, 10)
     """
 
-    _instance = None
+    _instance: Optional[LogUtil] = None
+    _logger: logging.Logger
 
-    def __init__(self):
+    def __init__(self) -> None:
         raise SyntaxError("LogUtil is a singleton: call LogUtil.get_instance().")
 
     @classmethod

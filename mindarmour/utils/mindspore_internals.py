@@ -20,7 +20,7 @@ from mindspore.train import serialization
 try:  # its place since 2.9; the old one prints a deprecation there
     from mindspore.graph.api import _pynative_executor
 except ImportError:
-    from mindspore.common.api import _pynative_executor
+    from mindspore.common.api import _pynative_executor  # pyright: ignore[reportAttributeAccessIssue]
 
 # nn.RNN keeps its nonlinearity in the class of an inner cell only.
 DynamicRNNRelu = _DynamicRNNRelu

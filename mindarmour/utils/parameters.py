@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, ops
+from mindspore import Parameter, Tensor, ops
 
 
-def values_of(parameter: Parameter) -> np.ndarray:
+def values_of(parameter: Tensor) -> np.ndarray:
     """A copy as a NumPy array that NumPy can calculate with."""
     if parameter.dtype == ms.bfloat16:
         return parameter.astype(ms.float32).asnumpy().copy()
@@ -20,7 +20,7 @@ def assign(parameter: Parameter, values: np.ndarray) -> None:
     so that the parameter would stand still from then on.
     """
     if np.issubdtype(values.dtype, np.floating):
-        largest = np.finfo(np.float16 if parameter.dtype == ms.float16 else np.float32).max
+        largest = np.finfo(np.dtype("float16" if parameter.dtype == ms.float16 else "float32")).max
         values = np.clip(values, -largest, largest) if parameter.dtype != ms.float64 else values
     value = ms.Tensor(np.array(values, order="C"), parameter.dtype)  # ascontiguousarray makes a vector of a scalar
     if parameter.dtype == ms.bfloat16:  # no Assign on the CPU

@@ -107,7 +107,7 @@ class SecureStream:
 
     def fill(self, buffer: np.ndarray) -> None:
         """Overwrite all of a contiguous array with random bytes, in pieces that stay in the processor's cache."""
-        target, piece = memoryview(buffer).cast("B"), memoryview(_ZEROS)
+        target, piece = buffer.data.cast("B"), memoryview(_ZEROS)
         self._renewed()
         with self._lock:
             for start in range(0, len(target), len(piece)):

@@ -150,7 +150,7 @@ class Accountant:
         if total.examples_per_user == 1 or not total.excess or any(trait.of_users for trait in traits_of(entries)):
             return None
         return evaluate(Accountant(self._delta, self._accountant, total.relation, self._assume, self._conversion,
-                                   self._examples_per_user, self._orders))
+                                   self._examples_per_user or 1, self._orders))
 
     def _unit(self):
         return ("example", None) if self._examples_per_user is None else ("user", self._examples_per_user)
@@ -224,7 +224,7 @@ class Accountant:
         entries, stronger = tuple(entries), ()
         if self._relation is not None:
             recorded = common_relation(traits_of(entries))
-            order = list(Relation)
+            order: list[str] = list(Relation)
             stronger = order[order.index(recorded):order.index(self._relation)]
         own = evaluate(self, entries, *arguments)
         return [own, *(evaluate(self._judge_under(relation), entries, *arguments) for relation in stronger)]

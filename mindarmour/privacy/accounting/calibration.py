@@ -12,10 +12,11 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Optional
+from typing import Optional, Union, cast
 
 from mindarmour.privacy.accounting import pld
 from mindarmour.privacy.accounting.accountant import Accountant
+from mindarmour.privacy.accounting.correlated import CorrelatedEvent
 from mindarmour.privacy.accounting.curves.rdp import check_delta
 from mindarmour.privacy.accounting.events import Sampling, StepEvent
 from mindarmour.privacy.accounting.ledger import Ledger
@@ -64,8 +65,8 @@ def noise_multiplier_for(epsilon: float, delta: float, sampling: Sampling, steps
                                tolerance, start)
 
 
-def noise_multiplier_for_event(epsilon: float, delta: float, event: StepEvent, steps: int, steps_per_epoch: int,
-                               accountant: str = "rdp", tolerance: float = 1e-4) -> float:
+def noise_multiplier_for_event(epsilon: float, delta: float, event: Union[StepEvent, CorrelatedEvent], steps: int,
+                               steps_per_epoch: int, accountant: str = "rdp", tolerance: float = 1e-4) -> float:
     """Smallest noise multiplier with which steps like `event` keep a budget, whatever else they release.
 
     Args:
@@ -137,8 +138,8 @@ def batch_size_for(epsilon: float, delta: float, sampling: Sampling, noise_multi
 
     def fits(batch_size):
         plan = plan_sampling(sampling.kind, examples, batch_size, sampling.relation, unit)
-        length = steps if epochs is None else epochs * plan_steps(plan)
-        return within(planned_entries(plan, multiplier, length, unit))
+        length = epochs * plan_steps(plan) if epochs is not None else steps
+        return within(planned_entries(plan, multiplier, cast(int, length), unit))  # one of them was given
 
     largest = _largest(fits, examples)
     if largest == 0:
@@ -149,7 +150,7 @@ def batch_size_for(epsilon: float, delta: float, sampling: Sampling, noise_multi
 
 def plan_steps(sampling: Sampling) -> int:
     """Steps of one epoch of a `Sampling`."""
-    if sampling.kind == CYCLIC_POISSON:
+    if sampling.kind == CYCLIC_POISSON and sampling.steps_per_epoch is not None:
         return sampling.steps_per_epoch
     return steps_of_epoch(sampling.kind, sampling.num_examples, sampling.batch_size)
 
@@ -258,19 +259,19 @@ def smallest_multiplier(cost: Callable[[float], float], limit: float, tolerance:
 
 def _bracket(cost, limit, start):
     """((multiplier, cost) that breaks the limit, (multiplier, cost) that keeps it)."""
-    point = (start, cost(start))
-    if point[1] > limit:
-        while point[1] > limit:
-            low, point = point, (2 * point[0], cost(2 * point[0]))
-            if point[0] > _LARGEST_MULTIPLIER:
+    low = high = (start, cost(start))
+    if high[1] > limit:
+        while high[1] > limit:
+            low, high = high, (2 * high[0], cost(2 * high[0]))
+            if high[0] > _LARGEST_MULTIPLIER:
                 raise ValueError(f"the budget must be reachable, but not even a noise multiplier of "
                                  f"{_LARGEST_MULTIPLIER:g} keeps it. Raise the budget or train for fewer steps.")
-        return low, point
-    while point[1] <= limit:
-        high, point = point, (0.8 * point[0], cost(0.8 * point[0]))
-        if point[0] < _SMALLEST_MULTIPLIER:
-            return (point[0] / 2, math.inf), high
-    return point, high
+        return low, high
+    while low[1] <= limit:
+        low, high = (0.8 * low[0], cost(0.8 * low[0])), low
+        if low[0] < _SMALLEST_MULTIPLIER:
+            return (low[0] / 2, math.inf), high
+    return low, high
 
 
 def _share(cost_low, cost_high, limit):

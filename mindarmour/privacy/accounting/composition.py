@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import ItemsView, Iterable
 from functools import lru_cache
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, cast
 
 import numpy as np
 
@@ -120,7 +120,7 @@ class Composition:
             cost (Cost): Of one pass with the noise of these steps.
             steps (int): How many, at least 1.
         """
-        length = key.sampling.steps_per_charge
+        length = cast(int, key.sampling.steps_per_charge)  # not None for what is charged by the epoch
         made, worst = self._epochs.get(key, (0, None))
         room = -made % length
         if room:
@@ -252,7 +252,8 @@ class EpochKey(NamedTuple):
 
 
 def _fold_step(composition: Composition, entry: LedgerEntry) -> None:
-    event, sampling, relation = entry.event, entry.event.sampling, composition.relation_of(entry.event)
+    event = cast(StepEvent, entry.event)
+    sampling, relation = event.sampling, composition.relation_of(event)
     if composition.examples_per_user > 1 and sampling.examples_per_user is None:
         composition.count(_user_cost(event, relation, composition.examples_per_user), entry.steps)
     elif sampling.kind == SHUFFLE and composition.assume_poisson:
@@ -266,13 +267,14 @@ def _fold_step(composition: Composition, entry: LedgerEntry) -> None:
 
 
 def _fold_correlated(composition: Composition, entry: LedgerEntry) -> None:
-    if entry.event.strategy.bands == 1:
-        _fold_step(composition, LedgerEntry(entry.event.step, entry.steps, entry.epoch))
-    elif composition.examples_per_user > 1 and entry.event.sampling.examples_per_user is None:
+    event = cast(CorrelatedEvent, entry.event)
+    if event.strategy.bands == 1:
+        _fold_step(composition, LedgerEntry(event.step, entry.steps, entry.epoch))
+    elif composition.examples_per_user > 1 and event.sampling.examples_per_user is None:
         raise ValueError("unit must be 'example' for a ledger that holds correlated noise: its steps are not "
                          "independent of each other. State groups by group_size.")
     else:
-        composition.add_to_stream(entry.event, entry.epoch, entry.steps)
+        composition.add_to_stream(event, entry.epoch, entry.steps)
 
 
 def _user_cost(event: StepEvent, relation: str, examples: int) -> Cost:
@@ -300,7 +302,7 @@ def _fold_release(composition: Composition, entry: LedgerEntry) -> None:
     if composition.examples_per_user > 1:
         raise ValueError("unit must be 'example' for a ledger that holds releases: they are stated for one record "
                          "each. State groups by group_size.")
-    composition.count_release(entry.event, entry.steps)
+    composition.count_release(cast(ReleaseEvent, entry.event), entry.steps)
 
 
 # How each kind of event is composed; a further kind adds its own fold.

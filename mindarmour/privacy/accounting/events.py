@@ -169,7 +169,7 @@ class StepEvent(Event):
     count_multiplier: Optional[float] = None
     examples_per_unit: Optional[int] = 1
     noise_source: Randomness = Randomness.SECURE
-    note: str = ""
+    note: str = ""  # pyright: ignore[reportIncompatibleMethodOverride]  # a field does what the property promises
 
     def __post_init__(self) -> None:
         _validate.instance("sampling", self.sampling, Sampling)
@@ -260,7 +260,7 @@ class ReleaseEvent(Event):
     epsilon: float
     delta: float = 0.0
     mechanism: str = ""
-    unit: str = "record"
+    unit: str = "record"  # pyright: ignore[reportIncompatibleMethodOverride]  # as above
     sampling: Sampling = ONE_RECORD
     noise_source: Randomness = Randomness.SECURE
 

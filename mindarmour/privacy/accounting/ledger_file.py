@@ -98,7 +98,7 @@ def _ledger(document: Any, where: str) -> Ledger:
     try:
         samplings = [Sampling(**stored) for stored in document["samplings"]]
         decode = _entry if version == VERSION else entry_of_version_1
-        kinds = document.get("kinds")
+        kinds = document.get("kinds", {})  # version 1 has none
         return Ledger([Segment(stored["run"], stored["data"], stored["note"], stored["epochs"],
                                [decode(row, samplings, kinds) for row in stored["rows"] if row[_STEPS] != 0])
                        for stored in document["segments"]])

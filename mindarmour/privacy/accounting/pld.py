@@ -18,6 +18,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Optional
 
 import numpy as np
 from scipy.special import log_ndtr
@@ -72,8 +73,9 @@ def tightest_delta(total: Composition, epsilon: float, start: float, scale: floa
     return _refine(total, lambda pld: pld.get_delta_for_epsilon(epsilon), start, scale, seconds)
 
 
-def tightest_curve(total: Composition, scale: float, seconds: float = SECONDS) -> Callable[[np.ndarray], np.ndarray]:
-    """Delta as a function of an array of epsilons, refined until delta at 0 settles."""
+def tightest_curve(total: Composition, scale: float,
+                   seconds: float = SECONDS) -> Optional[Callable[[np.ndarray], np.ndarray]]:
+    """Delta as a function of an array of epsilons, refined until delta at 0 settles; None if no grid serves."""
     chosen = []
 
     def evaluate(composed):

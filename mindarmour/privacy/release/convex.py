@@ -138,6 +138,7 @@ def _descend(loss: MarginLoss, rows: np.ndarray, strength: float, tilt: np.ndarr
     """The whole step, or the part of it where the slope along it has vanished to a tenth; and the gradient there."""
     start = -(gradient @ direction)
     low, length, high = 0.0, 1.0, 1.0
+    trial, found = weights, gradient
     for _ in range(_BISECTIONS):
         trial = weights + length * direction
         found = _gradient(loss, rows, strength, tilt, trial)
@@ -187,9 +188,9 @@ def single_layer(model: nn.Cell) -> nn.Dense:
     """The one Dense layer of a linear model, or an error: anything else is not convex in its weights."""
     if not isinstance(model, nn.Cell):
         raise TypeError(f"model must be a Cell, but got {type(model).__name__}.")
-    layer = model
-    if isinstance(model, nn.SequentialCell) and len(model) == 1:
-        layer = model[0]
+    layer: Any = model
+    if isinstance(model, nn.SequentialCell) and len(layer) == 1:
+        layer = layer[0]
     if not isinstance(layer, nn.Dense) or layer.activation is not None or layer.out_channels != 1:
         raise ValueError(f"model must be nn.Dense(features, 1) without activation, or a SequentialCell of only that, "
                          f"but got {type(model).__name__}: its objective is not convex, so neither output nor "

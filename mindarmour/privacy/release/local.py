@@ -10,13 +10,13 @@ from __future__ import annotations
 import decimal
 import math
 from decimal import Decimal
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 
 from mindarmour.privacy.accounting import Ledger, Sampling, StepEvent
 from mindarmour.privacy.accounting.curves.gaussian import mu_of_gaussian
-from mindarmour.privacy.accounting.events import ONE_RECORD, ReleaseEvent
+from mindarmour.privacy.accounting.events import ONE_RECORD, Event, ReleaseEvent
 from mindarmour.privacy.release.inputs import as_floats, clipped_records, finite, finite_records
 from mindarmour.privacy.release.rounding import GAUSSIAN_BITS, grid_step, with_gaussian_noise, with_laplace_noise
 from mindarmour.utils import _validate
@@ -35,6 +35,8 @@ class _AdditiveMechanism:
     """
 
     _order = 0
+    _with_noise: Callable[[np.ndarray, int, SecureStream], np.ndarray]
+    _event: Callable[[], Event]
 
     def __init__(self, sensitivity: Optional[float], clip_norm: Optional[float], ledger: Optional[Ledger]) -> None:
         if (sensitivity is None) == (clip_norm is None):
@@ -42,7 +44,7 @@ class _AdditiveMechanism:
                              f"which records are clipped, but got sensitivity={sensitivity!r} and "
                              f"clip_norm={clip_norm!r}.")
         self.clip_norm = None if clip_norm is None else _validate.real("clip_norm", clip_norm, low=0)
-        if sensitivity is None:
+        if self.clip_norm is not None:
             self.sensitivity = _REPLACED * self.clip_norm
         else:
             self.sensitivity = _validate.real("sensitivity", sensitivity, low=0)

@@ -8,7 +8,7 @@ one of the three that needs no convexity. A fourth place is the record itself, b
 from __future__ import annotations
 
 import math
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 from mindspore import nn
@@ -16,7 +16,7 @@ from scipy.special import log_ndtr, ndtr
 
 from mindarmour.privacy.accounting import Ledger, Sampling
 from mindarmour.privacy.accounting.curves.gaussian import mu_of_gaussian
-from mindarmour.privacy.accounting.events import FULL, REPLACE_ONE, ReleaseEvent
+from mindarmour.privacy.accounting.events import FULL, REPLACE_ONE, Event, ReleaseEvent
 from mindarmour.privacy.release.convex import LinearProblem, NotMinimised, margin_loss, minimise, tolerance
 from mindarmour.privacy.release.local import (
     GaussianMechanism,
@@ -49,6 +49,9 @@ class _ConvexPerturbation:
         self._loss = margin_loss(loss, _validate.real("huber_width", huber_width, low=0))
         self.norm_bound = _validate.real("norm_bound", norm_bound, low=0)
         self.ledger = Ledger() if ledger is None else _validate.instance("ledger", ledger, Ledger)
+
+    _released: Callable[[np.ndarray, SecureStream], np.ndarray]
+    _event: Callable[[int], Event]
 
     def fit(self, model: nn.Cell, features: Any, labels: Any) -> nn.Cell:
         """Set the model's parameters to what may be released, and record it.
@@ -127,7 +130,7 @@ class OutputPerturbation(_ConvexPerturbation):
         weights = minimise(self._loss, rows, count * self.regularization, np.zeros(size), goal)
         return _noised(weights, self.sensitivity(count, size), self.epsilon, self.delta, stream)
 
-    def _event(self, count: int):
+    def _event(self, count: int) -> Event:
         if self.delta:
             return gaussian_event(_everybody(count), gaussian_multiplier(self.epsilon, self.delta))
         return ReleaseEvent(self.epsilon, 0.0, "output perturbation", sampling=_everybody(count))

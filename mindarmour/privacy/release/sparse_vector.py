@@ -82,8 +82,8 @@ class SparseVector:
         # is rounded up to whole steps, so that the noise grows with it
         step = max(grid_step(max(self.scales(count)[:2])), grid_step(max(self.clip, self.threshold), 51))
         distance = steps_of_sensitivity(self.sensitivity / 2, step, 1)
-        scales = [math.ceil(distance / Fraction(self.eps_threshold)),
-                  math.ceil(2 * count * distance / Fraction(self.eps_query))]
+        scales = (math.ceil(distance / Fraction(self.eps_threshold)),
+                  math.ceil(2 * count * distance / Fraction(self.eps_query)))
         if max(scales) > MAX_SCALE or max(self.clip, self.threshold) / step > WHOLE_FLOATS:
             raise ValueError(f"eps1 = {self.eps_threshold!r} and eps2 = {self.eps_query!r} must be closer to each "
                              f"other, and to gamma = {self.clip!r} and tau = {self.threshold!r}: no grid of 64-bit "

@@ -65,7 +65,8 @@ def roc_chart(ceiling: list, curves: list[tuple[str, list]], names: dict[str, st
         return _ROC_LEFT + x * _ROC_SIZE, _ROC_TOP + (1 - y) * _ROC_SIZE
 
     top, right, bottom = _ROC_TOP, _ROC_LEFT + _ROC_SIZE, _ROC_TOP + _ROC_SIZE
-    shown = [(floor, float(np.interp(floor, *zip(*ceiling)))), *(point for point in ceiling if point[0] > floor)]
+    rates, ceilings = np.transpose(ceiling)
+    shown = [(floor, float(np.interp(floor, rates, ceilings))), *(point for point in ceiling if point[0] > floor)]
     edge = [*map(place, shown), (right, top)]
     outside = [(_ROC_LEFT, top), *edge, (right, top)]
     parts = [_decades(floor, names), f'<polygon class="beyond" points="{_points(outside)}"/>',

@@ -16,10 +16,10 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import gammaln
 
 from mindarmour.privacy.accounting.curves.rdp import DEFAULT_ORDERS, check_orders, rdp_gaussian
@@ -33,7 +33,7 @@ _NOISY = 8.0
 _ROUNDING = 1e-11
 
 
-def rdp_replaced_allocation(bins: int, noise_multiplier: float, orders: Sequence[float] = DEFAULT_ORDERS) -> np.ndarray:
+def rdp_replaced_allocation(bins: int, noise_multiplier: float, orders: ArrayLike = DEFAULT_ORDERS) -> np.ndarray:
     """RDP of one epoch of random allocation under replace-one: removing one record, then adding the other.
 
     Args:
@@ -54,7 +54,7 @@ def rdp_replaced_allocation(bins: int, noise_multiplier: float, orders: Sequence
     return np.minimum((orders - 0.5) / (orders - 1) * removal + addition, plain)
 
 
-def rdp_random_allocation(bins: int, noise_multiplier: float, orders: Sequence[float] = DEFAULT_ORDERS,
+def rdp_random_allocation(bins: int, noise_multiplier: float, orders: ArrayLike = DEFAULT_ORDERS,
                           direction: str = "both") -> np.ndarray:
     """RDP of one epoch in which every record joins one of `bins` steps, drawn uniformly and independently.
 

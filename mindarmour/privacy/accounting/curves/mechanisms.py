@@ -10,16 +10,16 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Optional
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mindarmour.privacy.accounting.curves.rdp import DEFAULT_ORDERS, check_orders
 from mindarmour.utils import _validate
 
 
-def rdp_laplace(noise_multiplier: float, orders: Sequence[float] = DEFAULT_ORDERS) -> np.ndarray:
+def rdp_laplace(noise_multiplier: float, orders: ArrayLike = DEFAULT_ORDERS) -> np.ndarray:
     """RDP of the Laplace mechanism.
 
     Args:
@@ -44,7 +44,7 @@ def delta_of_laplace(noise_multiplier: float, epsilon: float) -> float:
 
 
 def rdp_randomized_response(truth_probability: float, categories: int = 2,
-                            orders: Sequence[float] = DEFAULT_ORDERS) -> np.ndarray:
+                            orders: ArrayLike = DEFAULT_ORDERS) -> np.ndarray:
     """RDP of answering truthfully with a probability, and otherwise with one of the other categories at random.
 
     Args:

@@ -10,9 +10,9 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import gammaln, logsumexp
 
 from mindarmour.privacy.accounting.curves import quadrature
@@ -32,7 +32,7 @@ def binomial_weights(rate: float, size: int) -> np.ndarray:
 
 
 def rdp_binomial_mixture(rate: float, noise_multiplier: float, size: int,
-                         orders: Sequence[float] = DEFAULT_ORDERS) -> np.ndarray:
+                         orders: ArrayLike = DEFAULT_ORDERS) -> np.ndarray:
     """RDP of one step in which up to `size` records of one user join independently with probability `rate`.
 
     Args:
@@ -68,7 +68,7 @@ def _log_ratio(x, j, log_weights, multiplier):
     """log of the mixture over the density without the user, accurate near zero."""
     exponents = (j * x[None, :] - 0.5 * j * j) / multiplier ** 2
     near = np.log1p((np.exp(log_weights) * np.expm1(np.minimum(exponents, 30.0))).sum(axis=0))
-    far = logsumexp(exponents + log_weights, axis=0)
+    far = np.asarray(logsumexp(exponents + log_weights, axis=0))
     return np.where(exponents.max(axis=0) < 30.0, near, far)
 
 

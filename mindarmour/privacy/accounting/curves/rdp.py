@@ -8,10 +8,10 @@ References:
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import gammaln
 
 from mindarmour.privacy.accounting.curves import quadrature
@@ -32,7 +32,7 @@ def _default_orders():
 DEFAULT_ORDERS = _default_orders()
 
 
-def rdp_gaussian(noise_multiplier: float, orders: Sequence[float] = DEFAULT_ORDERS) -> np.ndarray:
+def rdp_gaussian(noise_multiplier: float, orders: ArrayLike = DEFAULT_ORDERS) -> np.ndarray:
     """RDP of one Gaussian mechanism: order / (2 multiplier^2).
 
     Args:
@@ -47,7 +47,7 @@ def rdp_gaussian(noise_multiplier: float, orders: Sequence[float] = DEFAULT_ORDE
     return _gaussian(multiplier, orders)
 
 
-def rdp_sampled_gaussian(rate: float, noise_multiplier: float, orders: Sequence[float] = DEFAULT_ORDERS,
+def rdp_sampled_gaussian(rate: float, noise_multiplier: float, orders: ArrayLike = DEFAULT_ORDERS,
                          relation: str = ADD_OR_REMOVE) -> np.ndarray:
     """RDP of one step that includes every record independently with probability `rate`.
 
@@ -81,7 +81,7 @@ def rdp_sampled_gaussian(rate: float, noise_multiplier: float, orders: Sequence[
 
 
 def rdp_without_replacement(rate: float, noise_multiplier: float,
-                            orders: Sequence[float] = DEFAULT_ORDERS) -> np.ndarray:
+                            orders: ArrayLike = DEFAULT_ORDERS) -> np.ndarray:
     """RDP of one step on a fixed-size batch drawn without replacement, under replace-one.
 
     Args:
@@ -104,7 +104,7 @@ def rdp_without_replacement(rate: float, noise_multiplier: float,
                      lambda: _to_rdp(quadrature.log_moment_without_replacement(rate, multiplier, orders), orders))
 
 
-def epsilon_from_rdp(rdp: Sequence[float], orders: Sequence[float], delta: float,
+def epsilon_from_rdp(rdp: ArrayLike, orders: ArrayLike, delta: float,
                      conversion: str = "improved") -> float:
     """Smallest epsilon that the RDP curve proves at `delta`.
 
@@ -126,7 +126,7 @@ def epsilon_from_rdp(rdp: Sequence[float], orders: Sequence[float], delta: float
     return _improved_epsilon(rdp, orders, delta)
 
 
-def delta_from_rdp(rdp: Sequence[float], orders: Sequence[float], epsilon: float,
+def delta_from_rdp(rdp: ArrayLike, orders: ArrayLike, epsilon: float,
                    conversion: str = "improved") -> float:
     """Smallest delta that the RDP curve proves at `epsilon`; arguments as in `epsilon_from_rdp`."""
     rdp, orders = _check_curve(rdp, orders)
@@ -140,7 +140,7 @@ def delta_from_rdp(rdp: Sequence[float], orders: Sequence[float], epsilon: float
     return float(np.exp(min(0.0, np.min(exponents))))
 
 
-def check_orders(orders: Sequence[float]) -> np.ndarray:
+def check_orders(orders: ArrayLike) -> np.ndarray:
     """Orders as an array of float, or ValueError."""
     array = np.asarray(orders, dtype=np.float64)
     if array.ndim != 1 or array.size == 0 or not np.all(np.isfinite(array)) or not np.all(array > 1):

@@ -18,7 +18,7 @@ References:
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from scipy.special import bdtrc, gammaln
 
@@ -41,7 +41,7 @@ class Overflow(NamedTuple):
     distance: float
 
 
-def overflow_of(num_examples: int, rate: float, cap: int, relation: str) -> Overflow:
+def overflow_of(num_examples: int, rate: float, cap: int, relation: str) -> Optional[Overflow]:
     """Overflow of one step, or None when no batch can be cut.
 
     Args:

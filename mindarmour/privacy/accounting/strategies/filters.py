@@ -9,7 +9,7 @@ import numpy as np
 def lfilter(numerator: Any, denominator: Any, values: Any) -> np.ndarray:
     """`scipy.signal.lfilter`."""
     from scipy import signal
-    return signal.lfilter(numerator, denominator, values)
+    return np.asarray(signal.lfilter(numerator, denominator, values))
 
 
 def fftconvolve(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -51,13 +51,13 @@ def square_root(bands: int, momentum: float = 0.0, decay: float = 1.0) -> Toepli
         >>> square_root(4).coefficients
         (1.0, 0.5, 0.375, 0.3125)
     """
-    return Toeplitz(_root(bands, momentum, decay))
+    return Toeplitz(tuple(_root(bands, momentum, decay)))
 
 
 def inverse_square_root(bands: int, momentum: float = 0.0, decay: float = 1.0) -> InverseToeplitz:
     """First `bands` coefficients of the inverse of that square root (BISR). Arguments as for `square_root`."""
     root = _root(bands, momentum, decay)
-    return InverseToeplitz(lfilter([1.0], root, [1.0] + [0.0] * (len(root) - 1)))
+    return InverseToeplitz(tuple(lfilter([1.0], root, [1.0] + [0.0] * (len(root) - 1))))
 
 
 def decaying(rate: float) -> Buffered:
@@ -95,7 +95,7 @@ def optimal_toeplitz(steps: int, bands: int, error: str = "mean") -> Toeplitz:
     found = minimize(_banded_loss, start, (weights,), "L-BFGS-B", jac=True,
                      options={"maxiter": 2000, "maxfun": 4000, "ftol": 1e-15, "gtol": 1e-9, "maxcor": 30})
     column = _falling(found.x)
-    return Toeplitz(column / np.linalg.norm(column))
+    return Toeplitz(tuple(column / np.linalg.norm(column)))
 
 
 def optimal_inverse(steps: int, bands: int, min_sep: int, participations: int, error: str = "mean",
@@ -192,12 +192,12 @@ def _log_convex(place):
     return np.concatenate([[1.0], np.cumprod(1 - np.cumprod(1 - expit(place)))])
 
 
-def _interlaced(place) -> tuple[np.ndarray, np.ndarray]:
+def _interlaced(place) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(decay, scale) from free numbers: 1 > decay_1 > pole_1 > decay_2 > pole_2 > ... > 0."""
     ladder = np.cumprod(expit(place))
     decay, poles = ladder[0::2], ladder[1::2]
     scale = [np.prod(rate - poles) / np.prod(np.delete(rate - decay, i)) for i, rate in enumerate(decay)]
-    return decay, np.array(scale)
+    return tuple(decay), tuple(scale)
 
 
 def _first_poles(smallest_gap, buffers):

@@ -7,7 +7,7 @@ References:
 from __future__ import annotations
 
 import math
-from typing import Optional
+from typing import Optional, cast
 
 from mindarmour.privacy.accounting.curves.gaussian import epsilon_of_gaussian
 from mindarmour.privacy.auditing.bounds.arguments import check_confidence, check_delta, check_guesses, largest_rejected
@@ -52,7 +52,7 @@ def curve_p_value(canaries: int, guesses: int, right: int, mu: Optional[float] =
     canaries, guesses, right = check_guesses(canaries, guesses, right)
     if (mu is None) == (curve is None):
         raise ValueError("Exactly one of mu and curve must be given.")
-    curve = GaussianCurve(mu) if curve is None else curve
+    curve = GaussianCurve(cast(float, mu)) if curve is None else curve
     low, high = _SMALLEST_LOG, 0.0
     if not curve_rejected(canaries, guesses, right, curve, 1.0):
         return 1.0

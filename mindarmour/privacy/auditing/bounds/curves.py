@@ -24,12 +24,15 @@ class Curve(Protocol):
 
     def fpr_at(self, tpr: float) -> float:
         """Smallest false positive rate at which `tpr` is allowed."""
+        ...
 
     def tpr_at(self, fpr: float) -> float:
         """Largest true positive rate allowed at `fpr`."""
+        ...
 
     def accuracy_of_top(self, share: float) -> float:
         """Largest expected share of right guesses about the surest `share` of records."""
+        ...
 
 
 class GaussianCurve:
@@ -110,7 +113,7 @@ class TabulatedCurve:
 
 def pure_curve(epsilon: float, delta: float = 0.0) -> TabulatedCurve:
     """The curve of nothing but (epsilon, delta)-differential privacy."""
-    return TabulatedCurve([epsilon], [delta])
+    return TabulatedCurve(np.array([epsilon]), np.array([delta]))
 
 
 def area_ceiling(curve: Curve) -> float:

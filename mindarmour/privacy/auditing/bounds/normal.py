@@ -8,6 +8,7 @@ References:
 from __future__ import annotations
 
 import math
+from typing import Callable, cast
 
 import numpy as np
 from scipy import optimize, special
@@ -59,7 +60,7 @@ def mu_from_scores(n_in: int, n_out: int, effect: float, confidence: float = 0.9
     t = effect / scale
     if special.stdtr(freedom, t) <= confidence:
         return 0.0
-    shift = optimize.brentq(lambda nc: float(special.nctdtr(freedom, nc, t)) - confidence, 0.0, t + 1, xtol=1e-12)
+    shift = _root(lambda nc: float(special.nctdtr(freedom, nc, t)) - confidence, 0.0, t + 1, xtol=1e-12)
     return shift * scale
 
 
@@ -85,7 +86,7 @@ def accuracy_of_top(mu: float, share: float) -> float:
 
     def surplus(threshold):
         return special.ndtr(mu - threshold) + special.ndtr(-threshold) - share
-    threshold = optimize.brentq(surplus, -40.0, mu + 40.0, xtol=1e-13)
+    threshold = _root(surplus, -40.0, mu + 40.0, xtol=1e-13)
     return min(1.0, float(special.ndtr(mu - threshold) / share))
 
 
@@ -115,7 +116,7 @@ def _epsilon_of_pair(first: tuple, second: tuple, delta: float) -> float:
     high = 1.0
     while _hockey_stick(first, second, high) > delta:
         high *= 2
-    return optimize.brentq(lambda epsilon: _hockey_stick(first, second, epsilon) - delta, 0.0, high, xtol=1e-12)
+    return _root(lambda epsilon: _hockey_stick(first, second, epsilon) - delta, 0.0, high, xtol=1e-12)
 
 
 def _hockey_stick(first: tuple, second: tuple, epsilon: float) -> float:
@@ -155,3 +156,7 @@ def _log_mass(normal: tuple, low: float, high: float) -> float:
     if upper == -math.inf or lower >= upper:
         return -math.inf
     return upper + math.log(-math.expm1(lower - upper))
+
+
+def _root(function: Callable[[float], float], low: float, high: float, xtol: float) -> float:
+    return float(cast(float, optimize.brentq(function, low, high, xtol=xtol)))

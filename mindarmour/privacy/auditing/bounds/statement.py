@@ -24,6 +24,11 @@ class AuditedEpsilon(float):
         AuditedEpsilon(1.5, lower-bound at confidence 0.95, delta 1e-05)
     """
 
+    kind: str
+    delta: float
+    confidence: float
+    assumes: str
+
     def __new__(cls, value: float, kind: str, delta: float, confidence: float, assumes: str) -> AuditedEpsilon:
         number = super().__new__(cls, value)
         number.kind = _validate.choice("kind", kind, (LOWER_BOUND, ESTIMATE))

@@ -1,5 +1,6 @@
 """The controller: it knows the schedule, chooses the masks and tells how sparse the network is."""
 import weakref
+from typing import cast
 
 import mindspore as ms
 import numpy as np
@@ -278,7 +279,7 @@ class SuppressCtrl(nn.Cell):
         return SparsityRecord(step, target, layers, fraction(np.concatenate(list(suppressed.values()))))
 
     def _noise_source(self, layer_index):
-        return np.random.default_rng([self._entropy, self.position, layer_index])
+        return np.random.default_rng([cast(int, self._entropy), self.position, layer_index])
 
     def _layer_at(self, layer_index, flat):
         integer("layer_index", layer_index, low=0, high=len(self._layers) - 1)
