@@ -68,6 +68,15 @@ def test_tiny_budgets_are_reached_and_kept(budget, delta, steps, kind):
     assert multiplier <= 1.001 * doubled * math.sqrt(steps) / mu_of_gaussian(budget, delta)
 
 
+@pytest.mark.parametrize("delta", [1e-300, 1e-30, 1e-17, 1e-9, 1e-5])
+@pytest.mark.parametrize("ratio, growth", [(0.0, 1.0), (1.0, 1.44528697), (1e-6, 1.0000005)])
+def test_a_tiny_gaussian_keeps_its_digits(delta, ratio, growth):
+    # to first order in mu: delta = mu (phi(r) - r Phi(-r)) at epsilon = r mu; at epsilon = 0: mu / sqrt(2 pi)
+    mu = mu_of_gaussian(ratio * delta, delta)
+    assert mu == pytest.approx(delta * math.sqrt(2 * math.pi) * growth, rel=1e-5)
+    assert delta_of_gaussian(mu, ratio * delta) == pytest.approx(delta, rel=1e-9)
+
+
 @pytest.mark.parametrize("value, error", [(0, ValueError), (-1e-320, ValueError), (10 ** 400, ValueError),
                                           (Fraction(10 ** 400), ValueError), (math.inf, ValueError)])
 def test_budgets_that_are_none_are_refused(value, error):

@@ -16,6 +16,8 @@ from scipy.special import log_ndtr
 from mindarmour.utils import _validate
 
 _BISECTIONS = 200
+# below it the two terms of delta agree in too many digits to be subtracted
+_TINY = 1e-4
 
 
 def delta_of_gaussian(mu: float, epsilon: float) -> float:
@@ -54,10 +56,12 @@ def mu_of_gaussian(epsilon: float, delta: float) -> float:
     """Largest mu whose Gaussian mechanism is (epsilon, delta)-private, never above the exact value."""
     epsilon = _validate.real("epsilon", epsilon, low=0, closed="low")
     target = math.log(_validate.real("delta", delta, low=0, high=1))
-    high = 1.0
-    while _log_delta(high, epsilon) <= target:
-        high *= 2
-    return -_bisect(lambda negative: negative == 0 or _log_delta(-negative, epsilon) <= target, -high, 0.0)
+    low = 1.0
+    while low and _log_delta(low, epsilon) > target:
+        low /= 2
+    while _log_delta(2 * low, epsilon) <= target:
+        low *= 2
+    return -_bisect(lambda negative: _log_delta(-negative, epsilon) <= target, -2 * low, -low)
 
 
 def _mu(mu):
@@ -73,10 +77,19 @@ def _log_delta_or_zero(mu, epsilon):
 def _log_delta(mu, epsilon):
     """log(Phi(mu/2 - eps/mu) - exp(eps) Phi(-mu/2 - eps/mu)); -inf where it underflows."""
     first = float(log_ndtr(mu / 2 - epsilon / mu))
-    gap = epsilon + float(log_ndtr(-mu / 2 - epsilon / mu)) - first
+    if mu < _TINY and first > -math.inf:
+        gap = _gap_of_tiny(mu, epsilon / mu)
+    else:
+        gap = epsilon + float(log_ndtr(-mu / 2 - epsilon / mu)) - first
     if math.isnan(gap) or gap >= 0:
         return -math.inf
     return first + math.log(-math.expm1(gap))
+
+
+def _gap_of_tiny(mu, ratio):
+    """The difference of the logarithms where it is lost among their digits: mu times a derivative, bounded below."""
+    hazard = math.exp(-0.5 * ratio * ratio - 0.5 * math.log(2 * math.pi) - float(log_ndtr(-ratio)))
+    return -mu * (hazard - ratio) * (1 + mu * mu)
 
 
 def _bisect(holds, low, high):
