@@ -125,12 +125,15 @@ def _records(records: Any, key: bytes) -> Iterator[bytes]:
     numbers = _chosen(len(records), key)
     once, again = records.rows(numbers), records.rows(numbers)
     for place, name in enumerate(records.names):
-        contents = [[_content(row[place]) for row in rows] for rows in (once, again)]
+        contents = [[_content(name, row[place]) for row in rows] for rows in (once, again)]
         yield name.encode()
         yield from contents[0] if contents[0] == contents[1] else ()
 
 
-def _content(value: np.ndarray) -> bytes:
+def _content(name: str, value: Any) -> bytes:
+    if not isinstance(value, np.ndarray):
+        raise ValueError(f"Rows of column {name!r} must be arrays, but one is a {type(value).__name__}. Give each of "
+                         f"its entries a column of its own: return {{name: array}} for the whole example.")
     return f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes()
 
 

@@ -44,6 +44,18 @@ def test_a_source_that_augments_is_known_by_its_other_columns():
     assert one == same != other
 
 
+def test_a_row_that_is_a_dictionary_is_named():
+    class Nested:
+        def __len__(self):
+            return COUNT
+
+        def __getitem__(self, number):
+            return {"x": IMAGES[number]}, LABELS[number]
+
+    with pytest.raises(ValueError, match="'b' must be arrays, but one is a dict"):
+        fingerprint(ds.GeneratorDataset(Nested(), ["b", "label"]).batch(5), KEY)
+
+
 def test_a_handful_of_records_is_read_however_many_there_are():
     source = Augmenting(np.arange(100_000))
     dataset = PoissonSampler(100).dataset(source)

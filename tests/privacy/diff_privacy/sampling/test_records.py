@@ -14,6 +14,7 @@ from PIL import Image
 from records import COUNT, IMAGES, LABELS, epochs_of
 
 from mindarmour.privacy.diff_privacy import BallsInBinsSampler, FixedSizeSampler, PoissonSampler, ShufflePartition
+from mindarmour.privacy.diff_privacy.sampling.assembly import assembled
 from mindarmour.privacy.diff_privacy.sampling.claims import claim_of
 from mindarmour.privacy.diff_privacy.sampling.records import columns_like, records_of
 
@@ -292,6 +293,13 @@ def test_ragged_rows_of_a_pipeline_name_the_column_and_the_shapes():
         PoissonSampler(30).dataset(rows, pad_to={"x": 4})
     with pytest.raises(RuntimeError, match="must fit into pad_to"):
         PoissonSampler(30).dataset(rows, pad_to={"image": 3})
+
+
+def test_rows_of_another_shape_or_type_are_neither_broadcast_nor_cast():
+    like = [((2,), np.dtype(np.int32))]
+    for block in (np.zeros((3, 1), np.int32), np.zeros((3, 2), np.float32), np.zeros((3, 2), np.int64)):
+        with pytest.raises(ValueError, match="'x' must have one shape and type"):
+            list(assembled(iter([[block]]), [np.array([0, -1, 1, 2])], ["x"], like))
 
 
 def test_rows_with_other_columns_than_the_first_are_named():
