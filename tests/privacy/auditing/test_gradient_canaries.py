@@ -43,7 +43,7 @@ def test_a_true_claim_stands_and_readings_are_those_of_the_mechanism():
 
 
 @pytest.mark.parametrize("bug,check", [
-    ("noise", "noise multiplier"), ("mask", "excluded canaries"),
+    ("noise", "noise multiplier"), ("bound", "sampling rate"), ("mask", "excluded canaries"),
     ("seed", "repeated readings"), ("divisor", "noise of each step")])
 def test_each_planted_bug_is_found_by_its_check(bug, check):
     probe, model, _ = trained(bug)

@@ -1,0 +1,69 @@
+"""LeNet-5 on digits with gradient canaries, its audit, and the report; a bug can be planted for the audit to find.
+
+    python lenet5_audit.py [--data_path MNIST] [--epochs N] [--smoke] [--plant noise|bound|mask|seed|divisor]
+                           [--language en|zh] [--output audit.html]
+"""
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+import mindspore as ms
+from easydict import EasyDict as edict
+from mindspore import nn
+
+from examples.common.arguments import example_arguments, use_device
+from examples.common.dataset.data_processing import mnist_arrays, mnist_folder
+from examples.common.networks.lenet5.lenet5_net import LeNet5
+from examples.privacy.auditing.planted import BUGS, planted
+from mindarmour.privacy.auditing.gradient_canaries import GradientCanaries
+from mindarmour.privacy.diff_privacy import DPModel, NoiseMechanismsFactory, PoissonSampler
+from mindarmour.privacy.reporting import Disclosure, Report
+
+cfg = edict({"epochs": 4, "batch_size": 250, "canaries": 1000, "learning_rate": 0.5, "momentum": 0.9,
+             "norm_bound": 0.3, "noise_multiplier": 1.0, "delta": 1e-5})
+smoke = edict({"records": 600, "batch_size": 100, "canaries": 200, "steps_per_epoch": 32})
+
+
+def main(arguments=None):
+    """Train, audit, report; returns the AuditResult."""
+    args = example_arguments(__doc__, cfg.epochs, arguments, _flags)
+    use_device(args.device_target)
+    ms.set_context(mode=ms.GRAPH_MODE)
+    images, labels = mnist_arrays(mnist_folder(args.data_path) / "train")
+    records = smoke.records if args.smoke else len(labels)
+    sampler = PoissonSampler(smoke.batch_size, smoke.steps_per_epoch) if args.smoke else PoissonSampler(cfg.batch_size)
+    probe = GradientCanaries(smoke.canaries if args.smoke else cfg.canaries)
+    dataset = probe.dataset(sampler, (images[:records], labels[:records]))
+
+    with planted(args.plant):
+        model = trained(probe, dataset, args.epochs)
+    result = probe.audit(model.ledger, cfg.delta)
+    print(result.summary())
+    disclosure = Disclosure("LeNet-5 on handwritten digits", "one image", tuning_runs=0)
+    for path in Report(model.ledger, cfg.delta, audits=[result], disclosure=disclosure).save(args.output,
+                                                                                            args.language):
+        print(path)
+    return result
+
+
+def trained(probe, dataset, epochs):
+    """A DPModel after training with the canaries of `probe`."""
+    loss_fn = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="none")
+    network = probe.wrap(LeNet5(activation="tanh"), loss_fn)
+    optimizer = nn.Momentum(network.trainable_params(), cfg.learning_rate, cfg.momentum)
+    noise_mech = NoiseMechanismsFactory.create("Gaussian", cfg.norm_bound, cfg.noise_multiplier)
+    model = DPModel(micro_batches=None, norm_bound=cfg.norm_bound, noise_mech=noise_mech, network=network,
+                    optimizer=optimizer)
+    model.train(epochs, dataset, callbacks=[probe.readings()])
+    return model
+
+
+def _flags(parser):
+    parser.add_argument("--plant", choices=BUGS, help="train with this bug")
+    parser.add_argument("--language", choices=("en", "zh"), default="en", help="of the report")
+    parser.add_argument("--output", default="audit.html", help="where to write the report")
+
+
+if __name__ == "__main__":
+    main()
