@@ -1,7 +1,7 @@
 """LeNet-5 on digits with gradient canaries, its audit, and the report; a bug can be planted for the audit to find.
 
-    python lenet5_audit.py [--data_path MNIST] [--epochs N] [--smoke] [--plant noise|bound|mask|seed|divisor]
-                           [--language en|zh] [--output audit.html]
+    python lenet5_audit.py [--data_path MNIST] [--epochs N] [--smoke] [--plant noise|bound|mask|seed|divisor|layer]
+                           [--coordinates table|network] [--language en|zh] [--output audit.html]
     python lenet5_audit.py --seeds 20 5    # 20 true runs and 5 runs of each bug: the table of docs/auditing.md
 """
 import sys
@@ -17,7 +17,7 @@ from mindspore import nn
 from examples.common.arguments import example_arguments, use_device
 from examples.common.dataset.data_processing import mnist_arrays, mnist_folder
 from examples.common.networks.lenet5.lenet5_net import LeNet5
-from examples.privacy.auditing.planted import BUGS, planted
+from examples.privacy.auditing.planted import BUGS, LAYER, planted
 from mindarmour.privacy.auditing.gradient_canaries import GradientCanaries
 from mindarmour.privacy.auditing.result import CONTRADICTED
 from mindarmour.privacy.diff_privacy import DPModel, NoiseMechanismsFactory, PoissonSampler
@@ -52,7 +52,8 @@ def audited(data, args, bug=None, seed=0):
     """(AuditResult, DPModel) of one run; with a seed other than 0 the run can be repeated."""
     sampler = PoissonSampler(smoke.batch_size, smoke.steps_per_epoch, seed=seed) if args.smoke \
         else PoissonSampler(cfg.batch_size, seed=seed)
-    probe = GradientCanaries(smoke.canaries if args.smoke else cfg.canaries, seed)
+    coordinates = "network" if bug == LAYER else args.coordinates
+    probe = GradientCanaries(smoke.canaries if args.smoke else cfg.canaries, seed, coordinates)
     dataset = probe.dataset(sampler, data)
     with planted(bug):
         model = trained(probe, dataset, args.epochs, seed)
@@ -89,6 +90,8 @@ def table(data, args, true_runs, planted_runs):
 
 def _flags(parser):
     parser.add_argument("--plant", choices=BUGS, help="train with this bug")
+    parser.add_argument("--coordinates", choices=("table", "network"), default="table",
+                        help="where the canaries sit; --plant layer takes the network, where alone it shows")
     parser.add_argument("--language", choices=("en", "zh"), default="en", help="of the report")
     parser.add_argument("--seeds", type=int, nargs=2, metavar=("TRUE", "PLANTED"),
                         help="print a table of so many true runs and of so many runs of each bug instead")

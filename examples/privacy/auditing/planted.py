@@ -2,6 +2,7 @@
 import contextlib
 from unittest import mock
 
+import numpy as np
 from mindspore import nn, ops
 
 from mindarmour.privacy.diff_privacy.parallel.ranks import Ranks
@@ -9,7 +10,8 @@ from mindarmour.privacy.diff_privacy.train import step
 from mindarmour.privacy.diff_privacy.train.loss_scale import Clip
 from mindarmour.privacy.diff_privacy.train.noised_update import NoisedUpdate
 
-BUGS = ("noise", "bound", "mask", "seed", "divisor")
+LAYER = "layer"  # seen only by canaries in the network's own Parameters
+BUGS = ("noise", "bound", "mask", "seed", "divisor", LAYER)
 
 
 class _LooseClip(Clip):
@@ -57,6 +59,12 @@ def _half_noise(self, source, number, shapes):
     return [0.5 * array for array in _NORMALS(self, source, number, shapes)]
 
 
+def _one_layer_bare(self, source, number, shapes):
+    """No noise for the first Parameter that has more than one number."""
+    bare = next(place for place, shape in enumerate(shapes) if np.prod(shape) > 1)
+    return [array * (place != bare) for place, array in enumerate(_NORMALS(self, source, number, shapes))]
+
+
 def _same_noise(first):
     """Draw once and add the same noise at every step, as a generator does that is seeded at each call."""
     def normals(self, source, number, shapes):
@@ -72,7 +80,7 @@ def planted(bug=None):
     patches = {
         "noise": (Ranks, "normals", _half_noise), "seed": (Ranks, "normals", _same_noise([])),
         "bound": (step, "Clip", _LooseClip), "divisor": (step, "NoisedUpdate", _DividedByBatch),
-        "mask": (step.TrainStep, "_take_mask", _all_rows_real),
+        LAYER: (Ranks, "normals", _one_layer_bare), "mask": (step.TrainStep, "_take_mask", _all_rows_real),
     }
     with mock.patch.object(*patches[bug]) if bug else contextlib.nullcontext():
         yield

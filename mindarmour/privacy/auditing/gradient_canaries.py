@@ -1,67 +1,63 @@
-"""White-box audit through the suite as it is: canaries whose gradient is one coordinate, clipped to the bound."""
+"""White-box audit through the suite as it is: canaries whose gradient is one coordinate, clipped to the bound.
+
+The claim is the ledger's, step by step: each reading remembers the run and the step that made it, and is compared with
+what the ledger says of that step. Readings of one run are never scored against the ledger of another.
+"""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Optional
 
-import mindspore as ms
 import numpy as np
-from mindspore import Parameter, nn, ops
+from mindspore import Parameter, nn
 from mindspore.train import Callback
 
-from mindarmour.privacy.accounting import Ledger
+from mindarmour.privacy.accounting import Ledger, StepEvent
 from mindarmour.privacy.accounting.events import POISSON
 from mindarmour.privacy.auditing.claim import claim_of_ledger
+from mindarmour.privacy.auditing.places import TABLE, InNetwork, InTable, Place, shares
 from mindarmour.privacy.auditing.plan import AuditPlan
-from mindarmour.privacy.auditing.readings import Readings
+from mindarmour.privacy.auditing.readings import ParameterNoise, Readings
 from mindarmour.privacy.auditing.result import AuditResult
 from mindarmour.privacy.auditing.rows import CanaryRecords, with_coins
 from mindarmour.privacy.auditing.scoring import CanaryScores, audited
-from mindarmour.privacy.diff_privacy.clipping.rules import PerLayerClipping
 from mindarmour.privacy.diff_privacy.grads.protocol import loss_reduction
 from mindarmour.privacy.diff_privacy.sampling.batches import SamplerDataset
 from mindarmour.privacy.diff_privacy.sampling.records import records_of
 from mindarmour.utils import _validate
 from mindarmour.utils.secure_random import SecureStream, derive_key
 
-TABLE = "canary_table"
-_PUSH = 1e4  # gradient of a canary before clipping: far above any bound
-_SCOPE = "reads one table beside the network: noise that is missing on the network's own Parameters alone is not seen"
+__all__ = ["TABLE", "GradientCanaries"]
+_PLACES = {"table": InTable, "network": InNetwork}
 
 
-class _WithCanaries(nn.Cell):
-    """Loss of each row: the network's for a record, one coordinate of the table for a canary."""
+@dataclass(frozen=True)
+class _Reading:
+    """What one step read: run and number of the step in it, canaries, and the rest of each Parameter."""
 
-    def __init__(self, network: nn.Cell, loss_fn: Optional[nn.Cell], count: int) -> None:
-        super().__init__(auto_prefix=False)
-        self.network = network
-        self.loss_fn = loss_fn
-        self.has_loss = loss_fn is not None
-        self.table = nn.Embedding(count + 1, 1, embedding_table="zeros")
-        self.table.embedding_table.name = TABLE
-
-    def construct(self, canary, *columns):
-        is_canary = (canary > 0).astype(ms.float32)
-        coordinate = self.table(canary).reshape(-1).astype(ms.float32)
-        # zero, so that the mean loss that training prints stays small; only the gradient counts
-        push = (coordinate - ops.stop_gradient(coordinate)) * _PUSH
-        loss = self.loss_fn(self.network(*columns[:-1]), columns[-1]) if self.has_loss else self.network(*columns)
-        return loss.astype(ms.float32).reshape(-1) * (1.0 - is_canary) + push * is_canary
+    run: str
+    step: int
+    canaries: np.ndarray
+    rest: Optional[np.ndarray]
 
 
 class GradientCanaries:
-    """Canaries as rows of a table: each moves one coordinate by exactly the bound.
+    """Canaries that each move one coordinate by exactly the bound.
 
-    Sampler, mask, clipping, engine, noise, divisor and ledger are those of the real run. Ordinary gradients never
-    touch the table and its noise never touches the network.
+    Sampler, mask, clipping, noise, divisor and ledger are those of the real run. In a table the canaries are rows
+    beside the network: ordinary gradients never touch it, its noise never touches the network, and the run costs
+    little more. In the network they are coordinates of every trainable Parameter: noise that is missing on one layer
+    shows, but the engine cannot be 'ghost' and the records' gradient is computed twice.
 
     Args:
         count (int): Canaries, at least 10. They are records of the run: keep them a small share of the data.
         seed (int): Of the coins; 0 draws from operating-system entropy.
+        coordinates (str): 'table' or 'network'.
 
     Guarantee:
-        `audit` says 'contradicted' of a true claim with probability at most 1 - confidence. It tests what the table's
-        coordinates show, and no other Parameter.
+        `audit` says 'contradicted' of a true claim with probability at most 1 - confidence. It tests what the
+        observed coordinates show: those of the table alone, or those of every trainable Parameter.
 
     Raises:
         TypeError, ValueError: Arguments out of range.
@@ -87,16 +83,17 @@ class GradientCanaries:
         6
     """
 
-    def __init__(self, count: int, seed: int = 0) -> None:
+    def __init__(self, count: int, seed: int = 0, coordinates: str = "table") -> None:
         self.count = _validate.integer("count", count, low=10)
         _validate.integer("seed", seed, low=0)
-        stream = SecureStream(None if seed == 0 else derive_key("canaries", seed))
-        self.is_in = stream.integers(2, count).astype(bool)
-        self._keys = stream.permutation(count)
-        self._network: Optional[_WithCanaries] = None
-        self._values: list[np.ndarray] = []
-        self._multipliers: list[float] = []
-        self._sampling: Any = None
+        self._place_of = _PLACES[_validate.choice("coordinates", coordinates, tuple(_PLACES))]
+        self._stream = SecureStream(None if seed == 0 else derive_key("canaries", seed))
+        self.is_in = self._stream.integers(2, count).astype(bool)
+        self._keys = self._stream.permutation(count)
+        self._place: Optional[Place] = None
+        self._network: Optional[nn.Cell] = None
+        self._shares: Optional[np.ndarray] = None
+        self._readings: list[_Reading] = []
 
     def wrap(self, network: nn.Cell, loss_fn: Optional[nn.Cell] = None) -> nn.Cell:
         """The network to hand to DPModel, without a loss function.
@@ -113,12 +110,14 @@ class GradientCanaries:
             raise ValueError(f"loss_fn must return one loss per row, but its reduction is "
                              f"{loss_reduction(loss_fn)!r}. Make it with reduction='none': the average over a batch is "
                              f"DPModel's.")
-        self._network = _WithCanaries(network, loss_fn, self.count)
-        return self._network
+        self._place = self._place_of(network, loss_fn, self.count, self._stream)
+        self._network = network
+        return self._place.cell
 
     def unwrap(self) -> nn.Cell:
-        """The user's network, trained, without the table: what to save and to release."""
-        return self._wrapped().network
+        """The user's network, trained, without the canaries: what to save and to release."""
+        self._wrapped()
+        return self._network
 
     def dataset(self, sampler: Any, data: Any, column_names: Optional[Sequence[str]] = None) -> SamplerDataset:
         """The sampler's data set over records and canaries; a canary that is out is masked wherever it is drawn.
@@ -132,7 +131,7 @@ class GradientCanaries:
         return with_coins(sampler.dataset(records), self.is_in)
 
     def readings(self) -> Callback:
-        """The callback that reads the table's noised gradient at each step; hand it to `DPModel.train`."""
+        """The callback that reads the noised gradient at each step; hand it to `DPModel.train`."""
         return _Reader(self)
 
     def audit(self, ledger: Ledger, delta: float = 1e-5, confidence: float = 0.95) -> AuditResult:
@@ -144,50 +143,70 @@ class GradientCanaries:
             confidence (float): In (0, 1).
 
         Raises:
-            ValueError: No readings, or more steps than the ledger has.
+            ValueError: No readings, or readings of a run or step that the ledger does not hold.
         """
-        if not self._values or len(self._values) > ledger.steps:
-            raise ValueError(f"There must be readings of the steps that the ledger holds, but there are "
-                             f"{len(self._values)} readings and {ledger.steps} steps. Pass callbacks="
-                             f"[probe.readings()] to DPModel.train, and this model's ledger here.")
+        readings = self.result(ledger)
         claim = claim_of_ledger(ledger, delta)
         plan = AuditPlan.for_claim(self.count, claim.statement.epsilon, delta, confidence)
-        readings = self.result()
-        unread = ledger.steps - len(self._values)
-        notes = (_SCOPE, *((f"{unread} of {ledger.steps} steps were not read",) if unread else ()))
+        unread = ledger.steps - len(self._readings)
+        notes = (self._wrapped().scope, *((f"{unread} of {ledger.steps} steps were not read",) if unread else ()))
         return audited(CanaryScores(readings.scores(), self.is_in, self._keys), claim, plan,
-                       readings.checks(plan.alpha / 2), kind="gradient canaries", notes=notes)
+                       readings.checks(plan.alpha / 2), kind=self._wrapped().kind, notes=notes)
 
-    def result(self) -> Readings:
-        """The readings so far."""
-        sampling = self._sampling
+    def result(self, ledger: Ledger) -> Readings:
+        """The readings so far, beside what the ledger says of their steps.
+
+        Args:
+            ledger (Ledger): Of the model that was trained.
+        """
+        events = self._events(ledger)
+        sampling = events[0].sampling
+        if any(event.sampling != sampling for event in events):
+            raise ValueError("All steps that were read must have one sampling, but the ledger has several for them. "
+                             "Take new canaries for another data set.")
         per_epoch = None if sampling.kind == POISSON else sampling.steps_per_epoch
         rate = sampling.batch_size / sampling.num_examples if per_epoch is None else 1 / per_epoch
-        return Readings(np.stack(self._values), np.array(self._multipliers), self.is_in, rate, per_epoch)
+        share = self._shares[self._wrapped().owners()]
+        return Readings(np.stack([reading.canaries for reading in self._readings]),
+                        np.array([event.noise_multiplier for event in events]), self.is_in, rate, per_epoch, share,
+                        self._parameters())
 
-    def _wrapped(self) -> _WithCanaries:
-        if self._network is None:
+    def _parameters(self) -> Optional[ParameterNoise]:
+        if self._readings[0].rest is None:
+            return None
+        return ParameterNoise(np.stack([reading.rest for reading in self._readings]), self._place.noise_only,
+                              tuple(parameter.name for parameter in self._place.observed))
+
+    def _events(self, ledger: Ledger) -> list[StepEvent]:
+        """What the ledger says of each step that was read."""
+        known: dict[str, list] = {}
+        for segment in ledger.segments:
+            known.setdefault(segment.run, []).extend(entry for entry in segment.entries for _ in range(entry.steps))
+        if not self._readings or any(r.run not in known or r.step >= len(known[r.run]) for r in self._readings):
+            raise ValueError(f"There must be readings, and of steps that the ledger holds, but there are "
+                             f"{len(self._readings)} readings of the runs {sorted({r.run for r in self._readings})} "
+                             f"and the ledger holds {({run: len(steps) for run, steps in known.items()})}. Pass "
+                             f"callbacks=[probe.readings()] to DPModel.train, and this model's ledger here.")
+        return [known[reading.run][reading.step].event for reading in self._readings]
+
+    def _wrapped(self) -> Place:
+        if self._place is None:
             raise ValueError("There must be a network to audit. Call wrap(network, loss_fn) first.")
-        return self._network
+        return self._place
 
-    def _table(self) -> Parameter:
-        return self._wrapped().table.embedding_table
-
-    def _note(self, value: np.ndarray, multiplier: float, sampling: Any) -> None:
-        if self._sampling not in (None, sampling):
-            raise ValueError(f"All steps that are read must have one sampling, but it went from {self._sampling} to "
-                             f"{sampling}. Take new canaries for another data set.")
-        self._sampling = sampling
-        self._values.append(value)
-        self._multipliers.append(multiplier)
+    def _note(self, reading: _Reading, share: np.ndarray) -> None:
+        if self._shares is not None and (self._shares != share).any():
+            raise ValueError("The clipping rule must be the same in all steps that are read. Take new canaries.")
+        self._shares = share
+        self._readings.append(reading)
 
 
 class _Reader(Callback):
-    """Reads the table's noised gradient after each step, in units of the bound that clipped it."""
+    """Reads the noised gradients after each step, in units of the bound that clipped them."""
 
     def __init__(self, probe: GradientCanaries) -> None:
         self._probe = probe
-        self._observed: Optional[Parameter] = None
+        self._copies: tuple[Parameter, ...] = ()
         self._bound = 0.0
 
     def on_train_begin(self, run_context: Any) -> None:
@@ -195,24 +214,18 @@ class _Reader(Callback):
         if step.plan.micro_batches is not None:
             raise ValueError(f"micro_batches must be None for gradient canaries, which measure single records, but is "
                              f"{step.plan.micro_batches}.")
-        self._observed = step.observe(self._probe._table())
+        self._copies = step.observe(*self._probe._wrapped().observed)
 
     def on_train_step_begin(self, run_context: Any) -> None:
-        self._bound = float(run_context.original_args().train_network.norm_bound.asnumpy())
+        arguments = run_context.original_args()
+        self._bound = float(arguments.train_network.norm_bound.asnumpy())
+        self._probe._wrapped().prepare(arguments.train_network, tuple(arguments.train_dataset_element))
 
     def on_train_step_end(self, run_context: Any) -> None:
-        step = run_context.original_args().train_network
-        plan, rows = step.plan, step.rows
-        unit = self._bound * _share(plan.rule, step, self._probe._table()) / plan.expected_units(rows) \
-            * float(getattr(step.optimizer, "loss_scale", 1.0))
-        event = plan.event(step.steps_made - 1, rows)
-        self._probe._note(self._observed.asnumpy().reshape(-1)[1:].astype(np.float64) / unit,
-                          event.noise_multiplier / _share(plan.rule, step, self._probe._table()), event.sampling)
-
-
-def _share(rule: Any, step: nn.Cell, table: Parameter) -> float:
-    """Share of the bound that the table's group has."""
-    if not isinstance(rule, PerLayerClipping):
-        return 1.0
-    places = [parameter is table for parameter in step.network.trainable_params()]
-    return rule.shares[rule.groups[places.index(True)]]
+        step, place = run_context.original_args().train_network, self._probe._wrapped()
+        unit = float(getattr(step.optimizer, "loss_scale", 1.0)) / step.plan.expected_units(step.rows)
+        sums = [copy.asnumpy().reshape(-1).astype(np.float64) / unit for copy in self._copies]
+        share = shares(step.plan.rule, step.network, place.observed)
+        canaries, rest = place.read(sums, self._bound)
+        run = step.ledger.segments[-1]
+        self._probe._note(_Reading(run.run, run.steps - 1, canaries / share[place.owners()], rest), share)

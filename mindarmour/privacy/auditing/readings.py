@@ -25,15 +25,42 @@ _MOST_EXPONENT = 700.0
 
 
 @dataclass(frozen=True)
+class ParameterNoise:
+    """What the coordinates without a canary read, once the records' own gradient is subtracted: noise alone.
+
+    Args:
+        squares (numpy.ndarray): Sum of squares of each step and Parameter [T, P], in units of the bound.
+        counts (numpy.ndarray): Coordinates of each Parameter [P], at least 1.
+        names (tuple[str]): Of the Parameters.
+    """
+
+    squares: np.ndarray
+    counts: np.ndarray
+    names: tuple[str, ...]
+
+    def check(self, multipliers: np.ndarray, alpha: float) -> Check:
+        """Squares about zero are chi squared in each Parameter; the oddest one, times the number of them."""
+        totals = (self.squares / multipliers[:, np.newaxis] ** 2).sum(axis=0)
+        degrees = self.counts * len(multipliers)
+        p_values = 2 * np.minimum(chi2.cdf(totals, degrees), chi2.sf(totals, degrees))
+        oddest = int(np.argmin(p_values))
+        return Check("noise of each parameter", math.sqrt(totals[oddest] / degrees[oddest]), 1.0,
+                     float(min(1.0, p_values[oddest] * len(p_values))), alpha,
+                     f"noise over the claimed one in the parameter where it is oddest: {self.names[oddest]}")
+
+
+@dataclass(frozen=True)
 class Readings:
     """What canaries read over a run.
 
     Args:
-        values (numpy.ndarray): Steps by canaries [T, m], in units of the bound.
+        values (numpy.ndarray): Steps by canaries [T, m], in units of what each canary was clipped to.
         multipliers (numpy.ndarray): Claimed noise multiplier of each step [T], > 0.
         is_in (numpy.ndarray): The coins [m], bool.
         rate (float): Claimed probability that a canary that is in takes part in a step, in (0, 1].
         steps_per_epoch (int, optional): For samplers that use a record once an epoch; None for Poisson sampling.
+        shares (numpy.ndarray, optional): Share of the bound that each canary was clipped to [m]; None for all of it.
+        parameters (ParameterNoise, optional): Noise of each Parameter, where it was read.
 
     Raises:
         ValueError: Shapes that differ, readings that are not finite, fewer than two canaries on a side.
@@ -44,6 +71,8 @@ class Readings:
     is_in: np.ndarray
     rate: float
     steps_per_epoch: Optional[int] = None
+    shares: Optional[np.ndarray] = None
+    parameters: Optional[ParameterNoise] = None
 
     def __post_init__(self) -> None:
         values = np.asarray(self.values, np.float64)
@@ -64,7 +93,7 @@ class Readings:
 
     def scores(self) -> np.ndarray:
         """Log likelihood ratio of "in" against "out" of each canary [m], computed without the coins."""
-        variances = self.multipliers[:, np.newaxis] ** 2
+        variances = self._relative ** 2
         exponents = np.minimum((2 * self.values - 1) / (2 * variances), _MOST_EXPONENT)
         if self.steps_per_epoch is None:
             return np.log1p(self.rate * np.expm1(exponents)).sum(axis=0)
@@ -77,16 +106,24 @@ class Readings:
         Guarantee: where the claim is true, one of them fails with probability at most about `alpha`: the tests of
         means and of lag 1 use the normal distribution for sums of thousands of readings.
         """
-        noise = self.values[:, ~self.is_in] / self.multipliers[:, np.newaxis]
+        multipliers = np.broadcast_to(self._relative, self.values.shape)
+        noise = (self.values / multipliers)[:, ~self.is_in]
         tests = [_noise_multiplier, _excluded, _each_step, _lag, _repeats] if len(noise) > 1 \
             else [_noise_multiplier, _excluded]
-        share = alpha / (len(tests) + 1)
-        scale = float(np.sqrt(np.mean(self.multipliers ** 2)))
-        return (*(test(noise, scale, share) for test in tests), self._sampling_rate(scale, share))
+        share = alpha / (len(tests) + (1 if self.parameters is None else 2))
+        scale = float(np.sqrt(np.mean(multipliers[:, ~self.is_in] ** 2)))
+        each = () if self.parameters is None else (self.parameters.check(self.multipliers, share),)
+        return (*(test(noise, scale, share) for test in tests), self._sampling_rate(multipliers, share), *each)
 
-    def _sampling_rate(self, scale: float, alpha: float) -> Check:
+    @property
+    def _relative(self) -> np.ndarray:
+        """Noise multiplier in units of what each canary was clipped to, [T, 1] or [T, m]."""
+        return self.multipliers[:, np.newaxis] / (1.0 if self.shares is None else self.shares)
+
+    def _sampling_rate(self, multipliers: np.ndarray, alpha: float) -> Check:
         included = self.values[:, self.is_in]
-        deviation = math.sqrt((scale ** 2 + self.rate * (1 - self.rate)) / included.size)
+        variance = float(np.mean(multipliers[:, self.is_in] ** 2)) + self.rate * (1 - self.rate)
+        deviation = math.sqrt(variance / included.size)
         mean = float(included.mean())
         return Check("sampling rate", mean, self.rate, _two_sided((mean - self.rate) / deviation), alpha,
                      "also moves if the bound or the divisor is not the claimed one")

@@ -27,7 +27,7 @@ class Check:
 
     Args:
         name (str): 'noise multiplier', 'excluded canaries', 'noise of each step', 'correlation of steps', 'repeated
-            readings' or 'sampling rate'.
+            readings', 'sampling rate' or 'noise of each parameter'.
         measured (float): What the readings show.
         expected (float): What the claim says.
         p_value (float): Probability of a reading as odd as this under the claim.

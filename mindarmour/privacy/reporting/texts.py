@@ -118,6 +118,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "test_correlation of steps": ("correlation of steps", "步间相关性"),
     "test_excluded canaries": ("excluded canaries", "被排除的金丝雀"),
     "test_noise of each step": ("noise of each step", "每一步的噪声"),
+    "test_noise of each parameter": ("noise of each parameter", "每个参数的噪声"),
     "test_repeated readings": ("repeated readings", "重复读数"),
     # attacks
     "attacks": ("Attacks under the curve", "理论曲线之下的攻击"),

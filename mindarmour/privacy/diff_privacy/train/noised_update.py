@@ -19,7 +19,7 @@ class NoisedUpdate(nn.Cell):
     """Clipped sum and standard normals to parameters: noise, sum over ranks, division, optimizer, next bound."""
 
     def __init__(self, optimizer, norm_bound, clip_mech, order, expected_units, over_ranks,
-                 observed=None, place=0):
+                 observed=(), places=()):
         super().__init__(auto_prefix=False)
         self.optimizer = optimizer
         self.update = plain_update(optimizer)
@@ -27,9 +27,9 @@ class NoisedUpdate(nn.Cell):
         self.clip_mech = clip_mech
         self.order = order
         self.over_ranks = over_ranks
-        # a copy of one noised gradient as the optimizer gets it, for audits
+        # copies of noised gradients as the optimizer gets them, for audits
         self.observed = observed
-        self.place = place
+        self.places = places
         self.expected_units = float(expected_units)
         # optimizers divide by their own loss_scale; gradients here are unscaled already
         self.factor = float(getattr(optimizer, "loss_scale", 1.0)) / self.expected_units
@@ -43,8 +43,8 @@ class NoisedUpdate(nn.Cell):
         if self.over_ranks is not None:
             noised, fraction, loss, bad = self.over_ranks(noised, fraction, loss, bad, real_rows)
         gradients = for_each(partial(multiply, self.factor), noised)
-        if self.observed is not None:
-            loss = ops.depend(loss, ops.assign(self.observed, gradients[self.place]))
+        for i in range(len(self.places)):
+            loss = ops.depend(loss, ops.assign(self.observed[i], gradients[self.places[i]].astype(ms.float32)))
         loss = ops.depend(loss, self.update(gradients))
         if self.clip_mech is not None:
             loss = ops.depend(loss, ops.assign(self.norm_bound, self.clip_mech.next_bound(0.5 + fraction, bound)))

@@ -14,7 +14,7 @@ from typing import Callable, Optional
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from mindarmour.privacy.accounting import Ledger, StepEvent
 from mindarmour.privacy.accounting.events import FULL, ZERO_OUT, Sampling
@@ -147,7 +147,7 @@ class TrainStep(nn.Cell):
         self._data: Optional[str] = None
         self._other_data = False
         self._dropped: list[Tensor] = []
-        self._observed: list[Parameter] = []  # [parameter, copy of its noised gradient] while one is observed
+        self._observed: list[tuple[Parameter, Parameter]] = []  # (parameter, copy of its noised gradient)
 
     @property
     def plan(self) -> Plan:
@@ -212,16 +212,16 @@ class TrainStep(nn.Cell):
         """The next batch of the data set: the call with exactly these Tensors has its claim, once."""
         self._admitted = tuple(columns)
 
-    def observe(self, parameter: Parameter) -> Parameter:
-        """A Parameter that holds, after each step, the noised gradient of `parameter` as the optimizer got it.
+    def observe(self, *parameters: Parameter) -> tuple[Parameter, ...]:
+        """Parameters that hold, after each step, the noised gradients of `parameters` as the optimizer got them.
 
-        It is a noised sum that the ledger counts, and it costs one copy a step.
+        They are noised sums that the ledger counts, and each costs one copy a step.
         """
-        if not self._observed or self._observed[0] is not parameter:
-            copy = Parameter(Tensor(np.zeros(parameter.shape, np.float32)), name="observed_gradient",
-                             requires_grad=False)
-            self._observed, self._step = [parameter, copy], None
-        return self._observed[1]
+        if [id(parameter) for parameter, _ in self._observed] != [id(parameter) for parameter in parameters]:
+            self._observed, self._step = [(parameter, Parameter(
+                Tensor(np.zeros(parameter.shape, np.float32)), name=f"observed_gradient.{i}", requires_grad=False))
+                for i, parameter in enumerate(parameters)], None
+        return tuple(copy for _, copy in self._observed)
 
     def guard(self, permit: Callable[[StepEvent], None]) -> None:
         """Ask `permit` before each step, until the next data set is bound; it raises to refuse the step."""
@@ -347,14 +347,16 @@ class TrainStep(nn.Cell):
         self._flags = [(parameter, parameter.requires_grad) for parameter in self.network.get_parameters()]
 
     def _observation(self):
-        """(copy, place among the optimizer's parameters), or nothing."""
+        """(copies, places among the optimizer's parameters), or nothing."""
         if not self._observed:
             return ()
-        places = [parameter is self._observed[0] for parameter in self.optimizer.parameters]
-        if True not in places:
-            raise ValueError(f"The optimizer must hold the observed Parameter {self._observed[0].name!r}. Make it over "
+        place = {id(parameter): i for i, parameter in enumerate(self.optimizer.parameters)}
+        lacking = [parameter.name for parameter, _ in self._observed if id(parameter) not in place]
+        if lacking:
+            raise ValueError(f"The optimizer must hold the observed Parameter {lacking[0]!r}. Make it over "
                              f"network.trainable_params() of the wrapped network.")
-        return self._observed[1], places.index(True)
+        return (ParameterTuple([copy for _, copy in self._observed]),
+                tuple(place[id(parameter)] for parameter, _ in self._observed))
 
     def _fill(self, columns, is_real):
         """A last partial batch is filled with holes: same shapes, same divisor, same guarantee."""
