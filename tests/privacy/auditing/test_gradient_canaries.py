@@ -56,8 +56,8 @@ def test_each_planted_bug_is_found_by_its_check(bug, check):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("clipping", [None, PerLayerClipping([0, 0, 1, 1], [1.0, 2.0])], ids=["flat", "per layer"])
-def test_canaries_in_every_parameter_read_the_mechanism(clipping):
+def test_canaries_in_every_parameter_read_the_mechanism():
+    clipping = PerLayerClipping([0, 0, 1, 1], [1.0, 2.0])
     probe, model, plain = trained(coordinates="network", clipping=clipping, count=60)
     result, readings = probe.audit(model.ledger, 1e-4), probe.result(model.ledger)
     assert result.verdict == "not contradicted", result.summary()
@@ -67,15 +67,12 @@ def test_canaries_in_every_parameter_read_the_mechanism(clipping):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bug,check", [("layer", "noise of each parameter"), ("bound", "noise multiplier"),
-                                       ("mask", "noise of each parameter")])
-def test_canaries_in_every_parameter_find_what_a_table_cannot(bug, check):
-    probe, model, _ = trained(bug, coordinates="network", count=60)
+def test_canaries_in_every_parameter_find_what_a_table_cannot():
+    probe, model, _ = trained("layer", coordinates="network", count=60)
     result = probe.audit(model.ledger, 1e-4)
-    assert result.verdict == "contradicted" and check in result.contradictions, result.summary()
-    if bug == "layer":
-        probe, model, _ = trained(bug)
-        assert probe.audit(model.ledger, 1e-4).verdict == "not contradicted"
+    assert result.verdict == "contradicted" and "noise of each parameter" in result.contradictions, result.summary()
+    probe, model, _ = trained("layer")
+    assert probe.audit(model.ledger, 1e-4).verdict == "not contradicted"
 
 
 def test_readings_are_not_scored_against_the_ledger_of_another_run():
