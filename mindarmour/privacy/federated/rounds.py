@@ -18,8 +18,9 @@ import numpy as np
 
 from mindarmour.privacy.accounting import Ledger, PrivacySpent, Sampling, StepEvent, ledger_file, privacy_spent
 from mindarmour.privacy.accounting.events import ADD_OR_REMOVE, FIXED_SIZE, POISSON, REPLACE_ONE, Randomness
-from mindarmour.utils import LogUtil, _validate
+from mindarmour.utils import _validate
 from mindarmour.utils.files import replacing
+from mindarmour.utils.logger import LogUtil
 from mindarmour.utils.secure_random import SecureStream, derive_key
 
 LOGGER = LogUtil.get_instance()
