@@ -1,4 +1,4 @@
-"""The public tutorial's script runs unchanged on 60,000 images, in both modes."""
+"""The public tutorial's script runs unchanged on 60,000 images; PyNative mode is what the tests of training run too."""
 import os
 import re
 import subprocess
@@ -28,7 +28,7 @@ def mnist_sized_folder(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["graph", "pynative"])
+@pytest.mark.parametrize("mode", ["graph"])
 def test_tutorial_script(mode, mnist_sized_folder, tmp_path):
     done = subprocess.run([sys.executable, str(SCRIPT), str(mnist_sized_folder), mode], cwd=tmp_path, check=False,
                           capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})

@@ -62,7 +62,7 @@ class PrivateRounds:
         >>> asked = rounds.draw(range(100), arrays)
         >>> arrays = rounds.aggregate(arrays, {client: [np.full((3, 2), 0.1)] for client in asked})
         >>> rounds.ledger.steps, round(rounds.spent(1e-3).epsilon, 1)
-        (1, 1.0)
+        (1, 1.7)
     """
 
     def __init__(self, clients: int, clients_per_round: int, norm_bound: float, noise_multiplier: float,

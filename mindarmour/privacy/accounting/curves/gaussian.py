@@ -18,6 +18,7 @@ from mindarmour.utils import _validate
 _BISECTIONS = 200
 # below it the two terms of delta agree in too many digits to be subtracted
 _TINY = 1e-4
+_FAR = 1e3
 
 
 def delta_of_gaussian(mu: float, epsilon: float) -> float:
@@ -88,8 +89,11 @@ def _log_delta(mu, epsilon):
 
 def _gap_of_tiny(mu, ratio):
     """The difference of the logarithms where it is lost among their digits: mu times a derivative, bounded below."""
-    hazard = math.exp(-0.5 * ratio * ratio - 0.5 * math.log(2 * math.pi) - float(log_ndtr(-ratio)))
-    return -mu * (hazard - ratio) * (1 + mu * mu)
+    if ratio > _FAR:
+        excess = 1 / ratio  # above the hazard's, whose digits are lost there
+    else:
+        excess = math.exp(-0.5 * ratio * ratio - 0.5 * math.log(2 * math.pi) - float(log_ndtr(-ratio))) - ratio
+    return -mu * excess * (1 + mu * mu)
 
 
 def _bisect(holds, low, high):

@@ -357,3 +357,9 @@ def test_bad_orders_are_refused(orders):
 def test_bad_arguments_are_refused(call, name, error):
     with pytest.raises(error, match=name):
         call()
+
+
+@pytest.mark.parametrize("mu", [1e-8, 1e-5, 9e-5])
+def test_delta_far_out_on_a_tiny_gaussian_vanishes_without_overflow(mu):
+    deltas = [delta_of_gaussian(mu, ratio * mu) for ratio in (1.0, 30.0, 999.0, 1001.0, 1e6, 6e9)]
+    assert deltas == sorted(deltas, reverse=True) and deltas[1] > 0 == deltas[-1]

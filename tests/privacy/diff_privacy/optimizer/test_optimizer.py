@@ -134,7 +134,7 @@ def test_views_that_are_not_clipped_together_are_refused():
     factory.set_mechanisms("Gaussian", norm_bound=2.0, initial_noise_multiplier=1.5)
     parameters = [Parameter(Tensor(np.zeros(SIZE, np.float32)), name=name) for name in "ab"]
     optimizer = factory.create("SGD")(parameters, 1.0)
-    with pytest.raises(ValueError, match="4 views of an example"):
+    with pytest.raises(ValueError, match="the 4 rows of an example"):
         optimizer(clipped(zeros(), parameters, padded=True))
     optimizer(clipped(zeros(), parameters, rows=4, views=4, padded=True))
     assert optimizer.ledger.entries[0].event.sensitivity == 1.0
