@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mindarmour.cli import options, output, progress
 
@@ -130,9 +130,9 @@ def _python(arguments: argparse.Namespace) -> Any:
                         f"{type(data).__name__}.")
     if not arguments.columns:
         raise ValueError(f"--columns must name the columns of the examples of {module}:{name}.")
-    passes = [data]  # what has been returned is the first pass, and a generator has no other
-    return _data_sets().GeneratorDataset(lambda: iter(passes.pop() if passes else found()), arguments.columns,
-                                         shuffle=False)
+    passes: list[Any] = [data]  # what has been returned is the first pass, and a generator has no other
+    return _data_sets().GeneratorDataset(lambda: iter(cast(Any, passes.pop() if passes else found())),
+                                         arguments.columns, shuffle=False)
 
 
 _SOURCES = {"csv": _csv, "tfrecord": _tfrecord, "images": _images, "mindrecord": _mindrecord, "python": _python}

@@ -129,7 +129,7 @@ def watch_copies(copied: Callable[[ms.Parameter, ms.Parameter], None], told: Cal
         told (Callable): Parameter to what travels with it where it is pickled, or None.
         hear (Callable): Called with an unpickled Parameter and what travelled with it.
     """
-    parameter_class = ms.Parameter
+    parameter_class: Any = ms.Parameter
     initialise, set_data, reduce = parameter_class.__init__, parameter_class.set_data, parameter_class.__reduce_ex__
 
     @functools.wraps(initialise)
