@@ -8,6 +8,9 @@ import mindspore as ms
 
 from mindarmour.utils.mindspore_internals import forget_failed_gradient, wait_for_operators, waits_for_operators
 
+# What a network may raise that does not take to being run on a few rows.
+EAGER_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError)
+
 
 @contextlib.contextmanager
 def eager() -> Iterator[None]:

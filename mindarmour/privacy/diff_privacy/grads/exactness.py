@@ -13,7 +13,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from mindarmour.privacy.diff_privacy.clipping.rules import FlatClipping
-from mindarmour.privacy.diff_privacy.grads.eager import eager
+from mindarmour.privacy.diff_privacy.grads.eager import EAGER_ERRORS, eager
 from mindarmour.privacy.diff_privacy.grads.ghost.engine import GhostEngine
 from mindarmour.privacy.diff_privacy.grads.ghost.sites import Survey, without_dropout
 from mindarmour.privacy.diff_privacy.grads.ghost.survey import survey
@@ -49,7 +49,7 @@ def refuse_if_inexact(network: nn.Cell, loss_fn: Optional[nn.Cell], columns: tup
         return _refuse_if_inexact(network, loss_fn, columns)
     except UnsupportedLayerError:
         raise
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError, NotImplementedError) as error:
+    except EAGER_ERRORS as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         _refuse(network, "", f"a few rows of it cannot be run eagerly ({first_line}), so nothing can be compared.")
 

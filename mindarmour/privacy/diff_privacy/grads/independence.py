@@ -143,25 +143,25 @@ def row_marks(rows: np.ndarray) -> np.ndarray:
 
     Every place of a row has a weight of its own, so that a change of order shows too.
     """
-    with np.errstate(invalid="ignore", over="ignore"):
-        sums = _weighted_sums(rows)
-    marks = np.stack([np.zeros_like(sums), sums], axis=1)
-    odd = ~np.isfinite(sums)
-    if odd.any():
-        finite = np.isfinite(rows[odd])
-        marks[odd, 0] = (~finite).sum(axis=1)
-        marks[odd, 1] = _weighted_sums(np.where(finite, rows[odd], 0.0).astype(np.float64))
-    return marks
+    sums, odd = _finite_sums(rows)
+    counts = np.zeros_like(sums)
+    counts[odd] = (~np.isfinite(rows[odd])).sum(axis=1)
+    return np.stack([counts, sums], axis=1)
 
 
 def row_sizes(rows: np.ndarray) -> np.ndarray:
-    """Sum of the absolute finite values of each row, float64 [rows]."""
+    """Weighted sum of the absolute finite values of each row, float64 [rows]."""
+    return _finite_sums(np.abs(rows))[0]
+
+
+def _finite_sums(rows):
+    """(weighted sums of the finite values, which rows have others or sums beyond their precision)."""
     with np.errstate(invalid="ignore", over="ignore"):
-        sizes = _weighted_sums(np.abs(rows))
-    odd = ~np.isfinite(sizes)
+        sums = _weighted_sums(rows)
+    odd = ~np.isfinite(sums)
     if odd.any():
-        sizes[odd] = _weighted_sums(np.where(np.isfinite(rows[odd]), np.abs(rows[odd]), 0.0).astype(np.float64))
-    return sizes
+        sums[odd] = _weighted_sums(np.where(np.isfinite(rows[odd]), rows[odd], 0.0).astype(np.float64))
+    return sums, odd
 
 
 def _weighted_sums(rows):

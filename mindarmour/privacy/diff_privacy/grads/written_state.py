@@ -10,7 +10,7 @@ from typing import Any, Optional
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
-from mindarmour.privacy.diff_privacy.grads.eager import eager
+from mindarmour.privacy.diff_privacy.grads.eager import EAGER_ERRORS, eager
 from mindarmour.privacy.diff_privacy.grads.network_copy import copy_network
 from mindarmour.privacy.diff_privacy.grads.rows import different_rows, poisoned
 from mindarmour.privacy.errors import UnsupportedLayerError
@@ -62,7 +62,7 @@ def _state_after(network, loss_fn, rows):
             else:
                 copies[1](copies[0](*rows[:-1]), rows[-1])
             return {(name, key): _frozen(value) for cell in copies for name, key, value in _state(cell)}
-        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError, NotImplementedError):
+        except EAGER_ERRORS:
             return None
         finally:
             for value, old in zip(held, before):

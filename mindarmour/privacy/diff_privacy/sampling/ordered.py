@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Optional
+from typing import Callable, Optional
 
 import numpy as np
 
@@ -27,7 +27,27 @@ from mindarmour.utils import _validate
 from mindarmour.utils.secure_random import SecureStream, derive_key
 
 
-class FixedOrder(Sampler):
+class _DrawsOnce(Sampler):
+    """Keeps what is drawn once for a rank and a number of records."""
+
+    def __init__(self, batch_size: int, seed: int, steps_per_epoch: Optional[int] = None) -> None:
+        super().__init__(batch_size, seed, steps_per_epoch)
+        self._drawn: dict[tuple[int, int], np.ndarray] = {}
+        self._rank = 0
+
+    def _stream(self, start: int, rank: int) -> SecureStream:
+        self._rank = rank
+        return super()._stream(start, rank)
+
+    def _once(self, purpose: str, shard: int, draw: Callable[[SecureStream], np.ndarray]) -> np.ndarray:
+        key = (self._rank, shard)
+        if key not in self._drawn:
+            secret = None if self.seed == 0 else derive_key(f"{self.kind} {purpose}", self.seed, 0, self._rank)
+            self._drawn[key] = draw(SecureStream(secret))
+        return self._drawn[key]
+
+
+class FixedOrder(_DrawsOnce):
     """Shuffles the examples once and cuts the order into batches, the same in every epoch; the last one is padded.
 
     Args:
@@ -51,8 +71,6 @@ class FixedOrder(Sampler):
 
     def __init__(self, batch_size: int, seed: int = 0) -> None:
         super().__init__(batch_size, seed)
-        self._orders: dict[tuple[int, int], np.ndarray] = {}
-        self._rank = 0
 
     def _claim(self, count: int, world: int) -> tuple[Sampling, int, int]:
         size = self._rows_of_rank(world)
@@ -60,20 +78,14 @@ class FixedOrder(Sampler):
         sampling = Sampling(FIXED_ORDER, count, self.batch_size, ZERO_OUT, steps_per_epoch=steps, shards=world)
         return sampling, size, steps
 
-    def _stream(self, start: int, rank: int) -> SecureStream:
-        self._rank = rank
-        return super()._stream(start, rank)
-
     def _epoch(self, shard: int, sampling: Sampling, size: int, steps: int,
                stream: SecureStream) -> Iterator[np.ndarray]:
-        key = (self._rank, shard)
-        if key not in self._orders:
-            self._orders[key] = _once(self, "order", self._rank).permutation(shard)
+        order = self._once("order", shard, lambda once: once.permutation(shard))
         for step in range(steps):
-            yield at_random_places(self._orders[key][step * size:(step + 1) * size], size, stream)
+            yield at_random_places(order[step * size:(step + 1) * size], size, stream)
 
 
-class CyclicPoissonSampler(Sampler):
+class CyclicPoissonSampler(_DrawsOnce):
     """Groups of examples take turns; in its turn, each example of a group joins with probability bands * B / N.
 
     Args:
@@ -105,8 +117,6 @@ class CyclicPoissonSampler(Sampler):
     def __init__(self, batch_size: int, bands: int, steps_per_epoch: Optional[int] = None, seed: int = 0) -> None:
         super().__init__(batch_size, seed, steps_per_epoch)
         self.bands = _validate.integer("bands", bands, low=1)
-        self._groups: dict[tuple[int, int], list[np.ndarray]] = {}
-        self._rank = 0
 
     def _claim(self, count: int, world: int) -> tuple[Sampling, int, int]:
         _validate.integer("bands", self.bands, low=1, high=count // self.batch_size)
@@ -116,23 +126,12 @@ class CyclicPoissonSampler(Sampler):
                             groups=self.bands)
         return sampling, physical_batch_size(shard, self.batch_size / count * shard, NEVER), steps
 
-    def _stream(self, start: int, rank: int) -> SecureStream:
-        self._rank = rank
-        return super()._stream(start, rank)
-
     def _epoch(self, shard: int, sampling: Sampling, size: int, steps: int,
                stream: SecureStream) -> Iterator[np.ndarray]:
-        key = (self._rank, shard)
-        if key not in self._groups:
-            drawn = _once(self, "groups", self._rank).integers(self.bands, shard)
-            self._groups[key] = [np.flatnonzero(drawn == group) for group in range(self.bands)]
+        drawn = self._once("groups", shard, lambda once: once.integers(self.bands, shard))
+        groups = [np.flatnonzero(drawn == group) for group in range(self.bands)]
         rate = Fraction(self.bands * self.batch_size, sampling.num_examples)
         for step in range(steps):
-            group = self._groups[key][step % self.bands]
+            group = groups[step % self.bands]
             taken = group[poisson_draw(len(group), rate, stream)] if len(group) else group
             yield at_random_places(taken, size, stream)
-
-
-def _once(sampler: Sampler, purpose: str, rank: int) -> SecureStream:
-    """Randomness of what a sampler draws once."""
-    return SecureStream(None if sampler.seed == 0 else derive_key(f"{sampler.kind} {purpose}", sampler.seed, 0, rank))

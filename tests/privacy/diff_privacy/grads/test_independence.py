@@ -14,7 +14,6 @@ from mindarmour.privacy.diff_privacy.grads.choose import NO_REAL_ROW, choose_eng
 from mindarmour.privacy.diff_privacy.grads.exactness import refuse_if_inexact
 from mindarmour.privacy.diff_privacy.grads.ghost.engine import GhostEngine
 from mindarmour.privacy.diff_privacy.grads.independence import row_marks, row_sizes
-from mindarmour.privacy.diff_privacy.grads.rows import different_rows, holes_filled, poisoned, separating_sets
 from mindarmour.privacy.errors import UnsupportedLayerError
 
 ROWS = 8
@@ -297,23 +296,6 @@ def test_another_data_set_is_tried_anew():
         step(Tensor(tokens), label)
         engines.append(model.engine.engine)
     assert engines[:2] == ["ghost", "ghost"] and engines[2] != "ghost"
-
-
-@pytest.mark.parametrize("rows", [1, 2, 3, 8, 70, 256])
-def test_some_set_tells_every_two_rows_apart(rows):
-    member = separating_sets(rows)
-    apart = (member[:, :, None] & ~member[:, None, :]).any(axis=0) if rows > 1 else np.zeros((1, 1), bool)
-    assert (apart | np.eye(rows, dtype=bool)).all()
-    assert len(member) <= 2 * np.log2(max(rows, 2))
-
-
-def test_rows_to_try_are_real_and_differ():
-    columns = Tensor(np.repeat(X[:2], 4, axis=0)), Tensor(np.repeat(Y[:2], 4))
-    filled = holes_filled(columns, np.array([1, 5]))[0].asnumpy()
-    assert (filled[[1, 5]] == columns[0].asnumpy()[[1, 5]]).all() and len(np.unique(filled, axis=0)) == 2
-    assert len(np.unique(different_rows(columns, 4)[0].asnumpy(), axis=0)) == 4
-    floats, integers = (c.asnumpy() for c in poisoned((Tensor(X), Tensor(Y)), np.arange(ROWS) == 3, 2))
-    assert not np.isfinite(floats[3]).any() and (floats[:3] == X[:3]).all() and integers[3] == Y.max()
 
 
 class Named(nn.BatchNorm1d):

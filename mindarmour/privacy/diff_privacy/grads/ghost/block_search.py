@@ -163,9 +163,8 @@ def _kind(two: Any, three: Any) -> Any:
         # no trained value comes by integers, which may therefore be kept
         kept = two.dtype not in FLOATS and two.shape == three.shape and (two == three).all()
         return two if kept else _UNKNOWN
-    if two is None or (isinstance(two, (bool, int, float)) and type(two) is type(three) and two == three):
-        return two if type(two) is type(three) else _UNKNOWN
-    return _UNKNOWN
+    plain = two is None or isinstance(two, (bool, int, float))
+    return two if plain and type(two) is type(three) and two == three else _UNKNOWN
 
 
 def _unreadable(named, outputs):
